@@ -10,6 +10,12 @@ use sha2::{Digest, Sha256};
 
 use crate::world::{Object, Side, VolumeId};
 
+mod build;
+mod services;
+
+pub use build::{build, needed};
+pub use services::{ServiceKinship, kinship};
+
 /// Annotation on every object that the program created or patched: id and attempt of its migration.
 pub const MIGRATION_ANNOTATION: &str = "sts-migrate.io/migration";
 
@@ -37,6 +43,29 @@ pub struct Plan {
     pub choices: Choices,
     /// The sets to move; today one.
     pub sets: Vec<SetPlan>,
+}
+
+/// What an operator asks for, before anything is known of the set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// `migrationId`, if given.
+    pub id: Option<String>,
+    /// Name of the StatefulSet.
+    pub set_name: String,
+    /// Cluster A.
+    pub source: Place,
+    /// Cluster B.
+    pub destination: Place,
+    /// `--order`, if given.
+    pub order: Option<Order>,
+    /// StorageClass names in A → in B.
+    pub storage_class_map: BTreeMap<String, String>,
+    /// Whether findings that may be forced are.
+    pub force: bool,
+    /// Whether B's namespace may be created.
+    pub create_namespace: bool,
+    /// `--include-idle-claims`, `--leave-idle-claims`.
+    pub idle_claims: IdleClaims,
 }
 
 /// A cluster and a namespace in it.

@@ -4,7 +4,7 @@
 //! comparison of numbers. An answer that could not be had (403, 5xx, time-out, partial list) is
 //! [`Answer::Unknown`] and never absence. This module does no I/O.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 mod ec2;
@@ -77,8 +77,11 @@ pub enum Read {
     List(Side, Kind),
     /// One object by name.
     Get(Side, Kind, String),
-    /// All volumes of the plan, in one `DescribeVolumes`.
-    Volumes,
+    /// These volumes, in one `DescribeVolumes`.
+    Volumes(Vec<VolumeId>),
+    /// Whether this user may do this verb on this kind (SelfSubjectAccessReview), in the migration's
+    /// namespace when the kind is namespaced.
+    Allowed(Side, &'static str, Kind),
 }
 
 /// What is known of one object.
@@ -226,6 +229,12 @@ pub struct World {
     shelves: BTreeMap<(Side, Kind), Shelf>,
     /// What EC2 said of the volumes.
     pub volumes: BTreeMap<VolumeId, VolumeFacts>,
+    /// What this user may do, by side, verb and kind.
+    pub allowed: BTreeMap<(Side, &'static str, Kind), Result<bool, Unknown>>,
+    /// Commands of the operator's that this process has run to their end.
+    pub commands_done: BTreeSet<crate::decide::Command>,
+    /// The wall clock of this machine as RFC 3339, for people who read the record; nothing is decided from it.
+    pub clock: String,
 }
 
 impl World {

@@ -144,6 +144,7 @@ pub(crate) fn describe(read: &Read) -> String {
     match read {
         Read::List(side, kind) => format!("the list of {} in the {side} cluster", kind.plural()),
         Read::Get(side, kind, name) => format!("{kind} {name} in the {side} cluster"),
-        Read::Volumes => "DescribeVolumes".to_owned(),
+        Read::Volumes(_) => "DescribeVolumes in EC2".to_owned(),
+        Read::Allowed(side, verb, kind) => format!("the right to {verb} {} in the {side} cluster", kind.plural()),
     }
 }

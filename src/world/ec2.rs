@@ -85,7 +85,7 @@ impl VolumeFacts {
     /// Takes in an answer whose read began at `seq`.
     pub fn put(&mut self, seq: Seq, answer: VolumeAnswer) {
         if self.answers.len() == 2 {
-            self.answers.remove(0);
+            let _oldest = self.answers.remove(0);
         }
         self.answers.push((seq, answer));
     }
