@@ -4,6 +4,8 @@
 //! was agreed on, and [`decide::decide`] says what comes next. Everything else reads, acts or talks.
 
 pub mod decide;
+#[cfg(test)]
+mod fixtures;
 pub mod plan;
 pub mod record;
 pub mod translate;
