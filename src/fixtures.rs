@@ -172,7 +172,8 @@ pub(crate) fn volumes(plan: &Plan) -> BTreeMap<VolumeId, Ec2Volume> {
 
 /// Returns the world before anything is done, every kind completely listed on both sides.
 pub(crate) fn world(plan: &Plan) -> World {
-    let mut world = World { seq: 1, ..World::default() };
+    let mut world = World::default();
+    world.seq = 1;
     for (side, objects) in [(Side::Source, source_objects(plan)), (Side::Destination, destination_objects(plan))] {
         for kind in ALL_KINDS {
             let of_kind = objects.iter().filter(|(found, _)| *found == kind).map(|(_, object)| object.clone());
