@@ -10,7 +10,6 @@ use crate::world::{Read, World};
 mod action;
 mod back;
 mod cutover;
-mod ending;
 mod facts;
 mod finalize;
 mod freeze;

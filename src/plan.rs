@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::world::{Object, Side, VolumeId};
+use crate::world::{Kind, Object, Side, VolumeId};
 
 mod build;
 mod services;
@@ -193,6 +193,13 @@ pub struct VolumePlan {
     pub reclaim_policy: String,
 }
 
+impl ServicePlan {
+    /// Returns whether it is a Service or an Ingress.
+    pub fn kind(&self) -> Kind {
+        if self.before.text("/kind") == Some("Ingress") { Kind::Ingress } else { Kind::Service }
+    }
+}
+
 impl VolumePlan {
     /// Returns the PV's name on a side.
     pub fn volume_name(&self, side: Side) -> &str {
@@ -261,12 +268,7 @@ impl Plan {
 /// Returns the default id of a migration: a hash of who is moved and where to, so that the same
 /// command on another laptop finds the same migration.
 pub fn migration_id(source: &Place, set_uid: &str, destination: &Place) -> String {
-    short_hash(&[
-        &source.cluster_uid,
-        set_uid,
-        &destination.cluster_uid,
-        &destination.namespace,
-    ])
+    short_hash(&[&source.cluster_uid, set_uid, &destination.cluster_uid, &destination.namespace])
 }
 
 /// Returns the first ten hexadecimal digits of a hash over the parts; enough to tell migrations

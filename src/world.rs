@@ -11,7 +11,7 @@ mod ec2;
 mod kind;
 mod object;
 
-pub use ec2::{Attachment, AttachmentState, Ec2Volume, VolumeFacts, VolumeState};
+pub use ec2::{Attachment, AttachmentState, Ec2Volume, VolumeAnswer, VolumeFacts, VolumeState};
 pub use kind::Kind;
 pub use object::{Object, OwnerReference};
 
@@ -118,6 +118,14 @@ enum State {
 struct Entry {
     seen: Seq,
     state: State,
+    /// Whether an object of this name was gone once and came back while this process looked.
+    returned: bool,
+}
+
+impl Entry {
+    fn comes_back(&self) -> bool {
+        self.returned || matches!(self.state, State::Absent { .. })
+    }
 }
 
 /// All that is known of one kind in one cluster.
@@ -127,34 +135,31 @@ pub struct Shelf {
     listed: Option<Seq>,
     /// The newest list that failed, if it is newer than the last complete one.
     failed: Option<Unknown>,
-    /// When the first of the unbroken row of complete lists without a name began: absence of
-    /// unnamed objects is counted from the newest list only.
     entries: BTreeMap<String, Entry>,
 }
 
 impl Shelf {
     /// Takes in a complete list whose read began at `seq`.
     pub fn put_list(&mut self, seq: Seq, objects: impl IntoIterator<Item = Object>) {
-        let mut fresh: BTreeMap<String, Entry> = objects
-            .into_iter()
-            .map(|object| {
-                let entry = Entry { seen: seq, state: State::Present(Arc::new(object.clone())) };
-                (object.name().to_owned(), entry)
-            })
-            .collect();
-        for (name, old) in std::mem::take(&mut self.entries) {
+        let mut old = std::mem::take(&mut self.entries);
+        for object in objects {
+            let name = object.name().to_owned();
+            let returned = old.remove(&name).is_some_and(|entry| entry.comes_back());
+            self.entries.insert(name, Entry { seen: seq, state: State::Present(Arc::new(object)), returned });
+        }
+        for (name, entry) in old {
             // A single read that began after this list knows better than the list.
-            if old.seen > seq {
-                fresh.insert(name, old);
+            if entry.seen > seq {
+                self.entries.insert(name, entry);
                 continue;
             }
-            let since = match old.state {
+            let since = match entry.state {
                 State::Absent { since } => since,
                 State::Present(_) | State::Unknown(_) => seq,
             };
-            fresh.entry(name).or_insert(Entry { seen: seq, state: State::Absent { since } });
+            let state = State::Absent { since };
+            self.entries.insert(name, Entry { seen: seq, state, returned: entry.returned });
         }
-        self.entries = fresh;
         self.listed = Some(seq);
         self.failed = None;
     }
@@ -163,17 +168,23 @@ impl Shelf {
     pub fn put_list_unknown(&mut self, seq: Seq, unknown: Unknown) {
         self.listed = None;
         for entry in self.entries.values_mut().filter(|entry| entry.seen < seq) {
-            *entry = Entry { seen: seq, state: State::Unknown(unknown.clone()) };
+            entry.seen = seq;
+            entry.state = State::Unknown(unknown.clone());
         }
         self.failed = Some(unknown);
     }
 
     /// Takes in the answer for one object, `None` being a 404 that names it.
     pub fn put(&mut self, seq: Seq, name: &str, answer: Result<Option<Object>, Unknown>) {
+        let old = self.entries.get(name);
+        let mut returned = old.is_some_and(|entry| entry.returned);
         let state = match answer {
-            Ok(Some(object)) => State::Present(Arc::new(object)),
+            Ok(Some(object)) => {
+                returned |= old.map_or(self.listed.is_some(), Entry::comes_back);
+                State::Present(Arc::new(object))
+            }
             Ok(None) => {
-                let since = match self.entries.get(name) {
+                let since = match old {
                     Some(Entry { state: State::Absent { since }, .. }) => *since,
                     Some(_) => seq,
                     None => self.listed.unwrap_or(seq),
@@ -182,7 +193,7 @@ impl Shelf {
             }
             Err(unknown) => State::Unknown(unknown),
         };
-        self.entries.insert(name.to_owned(), Entry { seen: seq, state });
+        self.entries.insert(name.to_owned(), Entry { seen: seq, state, returned });
     }
 
     /// Returns what is known of the object of that name.
@@ -197,6 +208,11 @@ impl Shelf {
             (None, None, Some(unknown)) => Answer::Unknown(unknown),
             (None, None, None) => Answer::Unread,
         }
+    }
+
+    /// Returns whether the object of that name was gone once and is there again.
+    pub fn has_returned(&self, name: &str) -> bool {
+        self.entries.get(name).is_some_and(|entry| entry.returned && matches!(entry.state, State::Present(_)))
     }
 
     /// Returns all objects that are known to be there; complete only when [`Shelf::listed`] says so.
@@ -268,9 +284,9 @@ impl World {
 
     /// Returns the side whose node runs on this EC2 instance (by `spec.providerID`).
     pub fn side_of_instance(&self, instance: &str) -> Option<Side> {
-        Side::BOTH.into_iter().find(|side| {
-            self.objects(*side, Kind::Node).any(|node| node.instance_id() == Some(instance))
-        })
+        Side::BOTH
+            .into_iter()
+            .find(|side| self.objects(*side, Kind::Node).any(|node| node.instance_id() == Some(instance)))
     }
 
     /// Returns who holds a volume, from EC2's newest answer and the nodes' provider ids (§3).

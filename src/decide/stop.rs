@@ -133,7 +133,9 @@ impl std::fmt::Display for Stop {
                 write!(f, "{kind} {name} in the destination cluster is not of this migration and may hold data")
             }
             Stop::TimedOut { waited_for, seconds } => write!(f, "waited {seconds} s for {waited_for}"),
-            Stop::Idle { .. } => write!(f, "the set has claims at ordinals out of range, and nobody has chosen what happens to them"),
+            Stop::Idle { .. } => {
+                write!(f, "the set has claims at ordinals out of range, and nobody has chosen what happens to them")
+            }
         }
     }
 }

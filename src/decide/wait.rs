@@ -119,7 +119,10 @@ impl std::fmt::Display for Condition {
                 write!(f, "node {node} in the {side} cluster to unmount {volume}")
             }
             Condition::Detached { side, attachment, node, volume, error } => {
-                write!(f, "{volume} to be detached from node {node} in the {side} cluster (VolumeAttachment {attachment})")?;
+                write!(
+                    f,
+                    "{volume} to be detached from node {node} in the {side} cluster (VolumeAttachment {attachment})"
+                )?;
                 if let Some(error) = error {
                     write!(f, ": {error}")?;
                 }
@@ -134,7 +137,9 @@ impl std::fmt::Display for Condition {
                 Ok(())
             }
             Condition::Proven { pod, missing } => write!(f, "proof that pod {pod} runs on the same volumes: {missing}"),
-            Condition::Address { kind, name } => write!(f, "{kind} {name} in the destination cluster to get an address"),
+            Condition::Address { kind, name } => {
+                write!(f, "{kind} {name} in the destination cluster to get an address")
+            }
         }
     }
 }

@@ -117,7 +117,9 @@ impl Object {
 
     /// Returns the claim names that a Pod's (or a pod template's) volumes use.
     pub fn claim_names(&self) -> impl Iterator<Item = &str> {
-        self.array("/spec/volumes").iter().filter_map(|volume| volume.pointer("/persistentVolumeClaim/claimName")?.as_str())
+        self.array("/spec/volumes")
+            .iter()
+            .filter_map(|volume| volume.pointer("/persistentVolumeClaim/claimName")?.as_str())
     }
 
     /// Returns whether a Pod has ended for good: its claims are no longer used by it.
