@@ -1,1 +1,564 @@
-//! Empty so far.
+//! Workloads for tests and the sandbox: a StatefulSet with its claims, classes and Services.
+//!
+//! [`Workload`] says what is wanted and puts it into a cluster as an operator would; [`Snapshot`] says
+//! what is there, to show later what was touched; [`until`], [`exists`] and [`absent`] wait for a
+//! condition with a deadline. Nothing in here knows the program under test.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, Pod, ServiceAccount};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, DynamicObject, TypeMeta};
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
+
+mod class;
+mod kinds;
+mod snapshot;
+mod wait;
+
+pub use class::Class;
+pub use snapshot::{Snapshot, snapshot};
+pub use wait::{absent, exists, until};
+
+use crate::node::volumes::handle;
+
+/// Class of claims whose test does not care.
+pub const USUAL_CLASS: &str = "gp3";
+/// How long a set may take to become Ready: far beyond what a loaded machine needs.
+const READY_WITHIN: Duration = Duration::from_secs(180);
+/// How long the controllers may take to furnish a new namespace.
+const NAMESPACE_WITHIN: Duration = Duration::from_secs(60);
+
+/// A change that a test makes to the finished StatefulSet.
+type Edit = std::sync::Arc<dyn Fn(&mut Value) + Send + Sync>;
+
+/// A StatefulSet that is to be, with what belongs to it.
+#[derive(Clone)]
+pub struct Workload {
+    namespace: String,
+    name: String,
+    replicas: i32,
+    start: Option<i32>,
+    claims: Vec<ClaimTemplate>,
+    classes: BTreeMap<String, Class>,
+    parallel: bool,
+    min_ready_seconds: Option<i32>,
+    retention: Option<(String, String)>,
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+    pod_labels: BTreeMap<String, String>,
+    grace_seconds: Option<i64>,
+    volumes: Vec<(Value, Value)>,
+    node_selector: BTreeMap<String, String>,
+    tolerations: Vec<Value>,
+    update_strategy: Option<Value>,
+    governing_service: bool,
+    extra: Vec<Value>,
+    edits: Vec<Edit>,
+}
+
+#[derive(Clone)]
+struct ClaimTemplate {
+    name: String,
+    size: String,
+    class: String,
+    block: bool,
+}
+
+impl Workload {
+    /// Returns a set with one replica, no claims and a headless Service of its own name.
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            replicas: 1,
+            start: None,
+            claims: Vec::new(),
+            classes: BTreeMap::new(),
+            parallel: false,
+            min_ready_seconds: None,
+            retention: None,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            pod_labels: BTreeMap::new(),
+            grace_seconds: None,
+            volumes: Vec::new(),
+            node_selector: BTreeMap::new(),
+            tolerations: Vec::new(),
+            update_strategy: None,
+            governing_service: true,
+            extra: Vec::new(),
+            edits: Vec::new(),
+        }
+    }
+
+    /// Sets the number of replicas.
+    #[must_use]
+    pub fn replicas(mut self, replicas: i32) -> Self {
+        self.replicas = replicas;
+        self
+    }
+
+    /// Sets the first ordinal.
+    #[must_use]
+    pub fn start_ordinal(mut self, start: i32) -> Self {
+        self.start = Some(start);
+        self
+    }
+
+    /// Adds a claim template that is mounted as a file system.
+    #[must_use]
+    pub fn claim(self, name: &str, size: &str, class: &str) -> Self {
+        self.claim_template(name, size, class, false)
+    }
+
+    /// Adds a claim template that is used as a raw device.
+    #[must_use]
+    pub fn block_claim(self, name: &str, size: &str, class: &str) -> Self {
+        self.claim_template(name, size, class, true)
+    }
+
+    fn claim_template(mut self, name: &str, size: &str, class: &str, block: bool) -> Self {
+        self.claims.push(ClaimTemplate {
+            name: name.to_owned(),
+            size: size.to_owned(),
+            class: class.to_owned(),
+            block,
+        });
+        self
+    }
+
+    /// Brings a class along. Those that are only named must be there, as `gp3` and `gp3-retain` are.
+    #[must_use]
+    pub fn class(mut self, class: Class) -> Self {
+        self.classes.insert(class.name().to_owned(), class);
+        self
+    }
+
+    /// Sets `podManagementPolicy: Parallel`.
+    #[must_use]
+    pub fn parallel(mut self) -> Self {
+        self.parallel = true;
+        self
+    }
+
+    /// Sets `minReadySeconds`.
+    #[must_use]
+    pub fn min_ready_seconds(mut self, seconds: i32) -> Self {
+        self.min_ready_seconds = Some(seconds);
+        self
+    }
+
+    /// Sets `persistentVolumeClaimRetentionPolicy`.
+    #[must_use]
+    pub fn retention(mut self, when_deleted: &str, when_scaled: &str) -> Self {
+        self.retention = Some((when_deleted.to_owned(), when_scaled.to_owned()));
+        self
+    }
+
+    /// Adds a label to the set and to its claim templates.
+    #[must_use]
+    pub fn label(mut self, key: &str, value: &str) -> Self {
+        self.labels.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Adds an annotation to the set and to its claim templates.
+    #[must_use]
+    pub fn annotation(mut self, key: &str, value: &str) -> Self {
+        self.annotations.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Adds a label to the pod template, and to no selector.
+    #[must_use]
+    pub fn pod_label(mut self, key: &str, value: &str) -> Self {
+        self.pod_labels.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Sets the pods' grace period.
+    #[must_use]
+    pub fn grace_seconds(mut self, seconds: i64) -> Self {
+        self.grace_seconds = Some(seconds);
+        self
+    }
+
+    /// Adds a volume to the pod template (`{"configMap": …}`), mounted below `/mnt`.
+    #[must_use]
+    pub fn volume(mut self, name: &str, source: Value) -> Self {
+        let mut volume = source;
+        volume["name"] = json!(name);
+        self.volumes.push((volume, json!({"name": name, "mountPath": format!("/mnt/{name}")})));
+        self
+    }
+
+    /// Adds a node label that the pods need.
+    #[must_use]
+    pub fn node_selector(mut self, key: &str, value: &str) -> Self {
+        self.node_selector.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Lets the pods run on nodes that have the taint `key`, whatever its value.
+    #[must_use]
+    pub fn toleration(mut self, key: &str) -> Self {
+        self.tolerations.push(json!({"key": key, "operator": "Exists"}));
+        self
+    }
+
+    /// Sets the update strategy.
+    #[must_use]
+    pub fn update_strategy(mut self, strategy: Value) -> Self {
+        self.update_strategy = Some(strategy);
+        self
+    }
+
+    /// Leaves out the headless Service; the set names it all the same.
+    #[must_use]
+    pub fn without_governing_service(mut self) -> Self {
+        self.governing_service = false;
+        self
+    }
+
+    /// Adds a Service over the set's pods. `spec` is merged over a selector and port 80.
+    #[must_use]
+    pub fn service(mut self, name: &str, spec: Value) -> Self {
+        let mut whole = json!({"selector": self.selector(), "ports": [{"name": "web", "port": 80}]});
+        for (key, value) in spec.as_object().into_iter().flatten() {
+            whole[key] = value.clone();
+        }
+        let service = json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name, "namespace": self.namespace},
+            "spec": whole,
+        });
+        self.extra.push(service);
+        self
+    }
+
+    /// Adds any other object; without a namespace of its own it gets the set's.
+    #[must_use]
+    pub fn object(mut self, mut object: Value) -> Self {
+        if object["metadata"]["namespace"].is_null() {
+            object["metadata"]["namespace"] = json!(self.namespace);
+        }
+        self.extra.push(object);
+        self
+    }
+
+    /// Changes the finished StatefulSet in a way that has no method here.
+    #[must_use]
+    pub fn edit(mut self, edit: impl Fn(&mut Value) + Send + Sync + 'static) -> Self {
+        self.edits.push(std::sync::Arc::new(edit));
+        self
+    }
+
+    /// Returns the namespace.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Returns the name of the set.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the names of the pods, lowest ordinal first.
+    pub fn pods(&self) -> Vec<String> {
+        self.ordinals().map(|ordinal| format!("{}-{ordinal}", self.name)).collect()
+    }
+
+    /// Returns the names of the claims made from the templates, lowest ordinal first.
+    pub fn claims(&self) -> Vec<String> {
+        let claims = |ordinal| self.claims.iter().map(move |claim| format!("{}-{}-{ordinal}", claim.name, self.name));
+        self.ordinals().flat_map(claims).collect()
+    }
+
+    fn ordinals(&self) -> std::ops::Range<i32> {
+        let start = self.start.unwrap_or(0);
+        start..start + self.replicas
+    }
+
+    fn selector(&self) -> Value {
+        json!({"app": self.name})
+    }
+
+    /// Returns all objects, in the order in which they are created: classes, Services, others, the set.
+    pub fn manifest(&self) -> Vec<Value> {
+        let mut objects: Vec<Value> = self.classes.values().map(Class::manifest).collect();
+        if self.governing_service {
+            objects.push(json!({
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {"name": self.name, "namespace": self.namespace, "labels": self.selector()},
+                "spec": {"clusterIP": "None", "selector": self.selector(), "ports": [{"name": "web", "port": 80}]},
+            }));
+        }
+        objects.extend(self.extra.clone());
+        objects.push(self.set());
+        objects
+    }
+
+    fn set(&self) -> Value {
+        let mut pod_labels = self.selector();
+        for (key, value) in &self.pod_labels {
+            pod_labels[key] = json!(value);
+        }
+        let mut labels = self.selector();
+        for (key, value) in &self.labels {
+            labels[key] = json!(value);
+        }
+        let mut set = json!({
+            "apiVersion": "apps/v1",
+            "kind": "StatefulSet",
+            "metadata": {
+                "name": self.name,
+                "namespace": self.namespace,
+                "labels": labels,
+                "annotations": self.annotations,
+            },
+            "spec": {
+                "replicas": self.replicas,
+                "serviceName": self.name,
+                "podManagementPolicy": if self.parallel { "Parallel" } else { "OrderedReady" },
+                "selector": {"matchLabels": self.selector()},
+                "template": {"metadata": {"labels": pod_labels}, "spec": self.pod_spec()},
+                "volumeClaimTemplates": self.claims.iter().map(|claim| self.claim_manifest(claim)).collect::<Vec<_>>(),
+            },
+        });
+        let spec = &mut set["spec"];
+        if let Some(start) = self.start {
+            spec["ordinals"] = json!({"start": start});
+        }
+        if let Some(seconds) = self.min_ready_seconds {
+            spec["minReadySeconds"] = json!(seconds);
+        }
+        if let Some((when_deleted, when_scaled)) = &self.retention {
+            spec["persistentVolumeClaimRetentionPolicy"] =
+                json!({"whenDeleted": when_deleted, "whenScaled": when_scaled});
+        }
+        if let Some(strategy) = &self.update_strategy {
+            spec["updateStrategy"] = strategy.clone();
+        }
+        for edit in &self.edits {
+            edit(&mut set);
+        }
+        set
+    }
+
+    fn pod_spec(&self) -> Value {
+        let of_mode = |block| self.claims.iter().filter(move |claim| claim.block == block);
+        let mut mounts: Vec<Value> =
+            of_mode(false).map(|claim| json!({"name": claim.name, "mountPath": format!("/{}", claim.name)})).collect();
+        mounts.extend(self.volumes.iter().map(|(_, mount)| mount.clone()));
+        let devices: Vec<Value> = of_mode(true)
+            .map(|claim| json!({"name": claim.name, "devicePath": format!("/dev/{}", claim.name)}))
+            .collect();
+        let mut spec = json!({
+            "containers": [{
+                "name": "web",
+                "image": "registry.example/web:1",
+                "ports": [{"name": "web", "containerPort": 80}],
+                "volumeMounts": mounts,
+                "volumeDevices": devices,
+            }],
+            "volumes": self.volumes.iter().map(|(volume, _)| volume).collect::<Vec<_>>(),
+            "nodeSelector": self.node_selector,
+            "tolerations": self.tolerations,
+        });
+        if let Some(seconds) = self.grace_seconds {
+            spec["terminationGracePeriodSeconds"] = json!(seconds);
+        }
+        spec
+    }
+
+    fn claim_manifest(&self, claim: &ClaimTemplate) -> Value {
+        json!({
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": claim.name, "labels": self.labels, "annotations": self.annotations},
+            "spec": {
+                "accessModes": ["ReadWriteOnce"],
+                "storageClassName": claim.class,
+                "volumeMode": if claim.block { "Block" } else { "Filesystem" },
+                "resources": {"requests": {"storage": claim.size}},
+            },
+        })
+    }
+
+    /// Puts everything into a cluster, the namespace too if it is missing. Applied again, it changes
+    /// what differs.
+    pub async fn apply(&self, client: &Client) -> Result<()> {
+        namespace(client, &self.namespace).await?;
+        for object in self.manifest() {
+            apply(client, object).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until all replicas are Ready and available.
+    pub async fn wait_ready(&self, client: &Client) -> Result<()> {
+        let sets: Api<StatefulSet> = Api::namespaced(client.clone(), &self.namespace);
+        let waited = until(sets, &self.name, READY_WITHIN, "ready", |set| set.is_some_and(all_available)).await;
+        if let Err(error) = waited {
+            return Err(error.context(self.describe_pods(client).await));
+        }
+        Ok(())
+    }
+
+    async fn describe_pods(&self, client: &Client) -> String {
+        let pods: Api<Pod> = Api::namespaced(client.clone(), &self.namespace);
+        let listed = pods.list(&ListParams::default().labels(&format!("app={}", self.name))).await;
+        match listed {
+            Ok(pods) => pods.items.iter().map(describe).collect::<Vec<_>>().join("; "),
+            Err(error) => format!("the pods of {} cannot be listed: {error}", self.name),
+        }
+    }
+
+    /// Returns the claims with the EBS volume of each, lowest ordinal first.
+    pub async fn volumes(&self, client: &Client) -> Result<Vec<(String, String)>> {
+        let mut volumes = Vec::new();
+        for claim in self.claims() {
+            let volume = volume_of(client, &self.namespace, &claim).await?;
+            volumes.push((claim, volume));
+        }
+        Ok(volumes)
+    }
+}
+
+/// Returns the EBS volume of a bound claim.
+pub async fn volume_of(client: &Client, namespace: &str, claim: &str) -> Result<String> {
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+    let found = claims.get(claim).await.with_context(|| format!("get claim {namespace}/{claim}"))?;
+    let name = found.spec.and_then(|spec| spec.volume_name);
+    let name = name.with_context(|| format!("claim {namespace}/{claim} has no volume"))?;
+    let volumes: Api<PersistentVolume> = Api::all(client.clone());
+    let volume = volumes.get(&name).await.with_context(|| format!("get PersistentVolume {name}"))?;
+    let id = handle(&volume).map_err(|reason| anyhow!("PersistentVolume {name}: {reason}"))?;
+    id.with_context(|| format!("PersistentVolume {name} is not on EBS"))
+}
+
+/// Makes a namespace, if it is missing, and waits until pods can run in it.
+pub async fn namespace(client: &Client, name: &str) -> Result<()> {
+    let object = serde_json::from_value(json!({"metadata": {"name": name}})).context("name a namespace")?;
+    match Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &object).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.code == 409 => {}
+        Err(error) => return Err(error).with_context(|| format!("create namespace {name}")),
+    }
+    exists(Api::<ServiceAccount>::namespaced(client.clone(), name), "default", NAMESPACE_WITHIN).await?;
+    Ok(())
+}
+
+/// Applies one object of any of the kinds that tests use, as `kubectl apply --server-side` would.
+pub async fn apply(client: &Client, object: Value) -> Result<DynamicObject> {
+    let object: DynamicObject = serde_json::from_value(object).context("read a manifest")?;
+    let types = object.types.clone().unwrap_or(TypeMeta { api_version: String::new(), kind: String::new() });
+    let resource = kinds::resource(&types.kind).with_context(|| format!("no such kind in tests: {}", types.kind))?;
+    let api = dynamic(client, object.metadata.namespace.as_deref(), &resource);
+    let parameters = PatchParams::apply("kubectl").force();
+    let name = object.name_any();
+    api.patch(&name, &parameters, &Patch::Apply(&object)).await.with_context(|| format!("apply {} {name}", types.kind))
+}
+
+fn dynamic(client: &Client, namespace: Option<&str>, resource: &ApiResource) -> Api<DynamicObject> {
+    match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, resource),
+        None => Api::all_with(client.clone(), resource),
+    }
+}
+
+fn all_available(set: &StatefulSet) -> bool {
+    let wanted = set.spec.replicas.unwrap_or(1);
+    set.status.as_ref().is_some_and(|status| {
+        status.observed_generation >= set.metadata.generation
+            && status.replicas == wanted
+            && status.ready_replicas.unwrap_or(0) == wanted
+            && status.available_replicas.unwrap_or(0) == wanted
+    })
+}
+
+/// Returns what keeps a pod from being Ready, as its status tells.
+fn describe(pod: &Pod) -> String {
+    let status = pod.status.clone().unwrap_or_default();
+    let waiting = status.container_statuses.iter().flatten().filter_map(|container| {
+        let waiting = container.state.as_ref()?.waiting.as_ref()?;
+        Some(format!(
+            "{} {}",
+            waiting.reason.as_deref().unwrap_or_default(),
+            waiting.message.as_deref().unwrap_or_default()
+        ))
+    });
+    let conditions = status.conditions.iter().flatten().filter(|condition| condition.status != "True");
+    let conditions = conditions.filter_map(|condition| condition.message.clone());
+    let reasons: Vec<String> = waiting.chain(conditions).collect();
+    format!("pod {} is {}: {}", pod.name_any(), status.phase.unwrap_or_default(), reasons.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find<'a>(manifest: &'a [Value], kind: &str) -> Vec<&'a Value> {
+        manifest.iter().filter(|object| object["kind"] == kind).collect()
+    }
+
+    #[test]
+    fn a_set_brings_its_headless_service() {
+        let manifest = Workload::new("shop", "web").replicas(3).claim("data", "1Gi", USUAL_CLASS).manifest();
+        assert!(find(&manifest, "StorageClass").is_empty());
+        assert_eq!(find(&manifest, "Service")[0]["spec"]["clusterIP"], "None");
+        let set = find(&manifest, "StatefulSet")[0];
+        assert_eq!(set["spec"]["replicas"], 3);
+        assert_eq!(set["spec"]["template"]["spec"]["containers"][0]["volumeMounts"][0]["mountPath"], "/data");
+    }
+
+    #[test]
+    fn claims_and_pods_are_named_from_the_first_ordinal_on() {
+        let workload = Workload::new("shop", "web")
+            .replicas(2)
+            .start_ordinal(3)
+            .claim("data", "1Gi", "gp3")
+            .claim("wal", "1Gi", "gp3");
+        assert_eq!(workload.pods(), ["web-3", "web-4"]);
+        assert_eq!(workload.claims(), ["data-web-3", "wal-web-3", "data-web-4", "wal-web-4"]);
+    }
+
+    #[test]
+    fn raw_devices_are_not_mounted() {
+        let manifest = Workload::new("shop", "web").block_claim("raw", "1Gi", "gp3").manifest();
+        let set = find(&manifest, "StatefulSet")[0];
+        assert_eq!(set["spec"]["volumeClaimTemplates"][0]["spec"]["volumeMode"], "Block");
+        let container = &set["spec"]["template"]["spec"]["containers"][0];
+        assert_eq!(container["volumeMounts"], json!([]));
+        assert_eq!(container["volumeDevices"][0]["name"], "raw");
+    }
+
+    #[test]
+    fn a_class_that_is_brought_along_comes_first() {
+        let class = Class::new("fast").retain().mount_options(&["noatime"]);
+        let manifest = Workload::new("shop", "web").claim("data", "1Gi", "fast").class(class).manifest();
+        let classes = find(&manifest, "StorageClass");
+        assert_eq!(classes, [&manifest[0]]);
+        assert_eq!(classes[0]["reclaimPolicy"], "Retain");
+        assert_eq!(classes[0]["mountOptions"], json!(["noatime"]));
+    }
+
+    #[test]
+    fn every_kind_of_a_manifest_is_known() {
+        let manifest = Workload::new("shop", "web")
+            .claim("data", "1Gi", "gp3")
+            .service("public", json!({"type": "LoadBalancer"}))
+            .edit(|set| set["spec"]["revisionHistoryLimit"] = json!(2))
+            .manifest();
+        assert!(manifest.iter().all(|object| kinds::resource(object["kind"].as_str().unwrap_or_default()).is_some()));
+        assert_eq!(find(&manifest, "StatefulSet")[0]["spec"]["revisionHistoryLimit"], 2);
+        assert_eq!(find(&manifest, "Service")[1]["spec"]["selector"]["app"], "web");
+    }
+}
