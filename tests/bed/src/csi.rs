@@ -19,6 +19,8 @@ mod driver;
 mod ec2_client;
 mod messages;
 mod service;
+#[cfg(test)]
+mod tests;
 
 /// Name of the driver, as CSIDriver, PersistentVolumes and CSINodes spell it.
 pub const DRIVER: &str = "ebs.csi.aws.com";

@@ -31,6 +31,8 @@ mod knobs;
 mod query;
 mod read;
 mod tags;
+#[cfg(test)]
+pub(crate) mod tests;
 mod volumes;
 mod words;
 mod world;
