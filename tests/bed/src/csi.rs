@@ -30,12 +30,7 @@ pub const ZONE_KEY: &str = "topology.kubernetes.io/zone";
 /// Serves the driver of a cluster on a unix socket until it is dropped or fails.
 ///
 /// A file that lies at `socket` is replaced. `access_key_id` signs its calls to `ec2_endpoint`.
-pub async fn serve(
-    cluster: Cluster,
-    socket: &Path,
-    ec2_endpoint: &str,
-    access_key_id: &str,
-) -> Result<()> {
+pub async fn serve(cluster: Cluster, socket: &Path, ec2_endpoint: &str, access_key_id: &str) -> Result<()> {
     let listener = listen(socket)?;
     let driver = driver::Driver::new(cluster, ec2_endpoint, access_key_id);
     Server::builder()

@@ -25,9 +25,12 @@ mod bed;
 mod calls;
 mod content;
 mod control;
+mod fixture;
 mod instances;
 mod keys;
 mod knobs;
+mod model;
+mod params;
 mod query;
 mod read;
 mod tags;
@@ -41,8 +44,8 @@ pub(crate) mod xml;
 pub use control::Control;
 pub use keys::{ErrorAnswer, Key, TagCondition, TagMatch};
 pub use knobs::{ForcedAttachment, Jitter, Knobs, NewVolume, Timings, VolumePatch};
+pub use model::{Attachment, Instance, Modification, Performance, Volume};
 pub use words::{AttachmentState, InstanceState, VolumeState};
-pub use world::{Attachment, Instance, Modification, Performance, Volume};
 
 use world::{Step, World};
 
@@ -108,12 +111,7 @@ impl Ec2 {
     /// Refused unless the volume is `attached` to this very instance now and the instance runs.
     /// `entry` is appended to the history as its start: `at`, `kind`, `instance` and `found` are set
     /// here.
-    pub fn mount(
-        &self,
-        volume: &str,
-        instance: &str,
-        entry: HistoryEntry,
-    ) -> Result<Vec<HistoryEntry>, String> {
+    pub fn mount(&self, volume: &str, instance: &str, entry: HistoryEntry) -> Result<Vec<HistoryEntry>, String> {
         self.with(|world| world.mount(volume, instance, entry))
     }
 
@@ -128,11 +126,7 @@ impl Ec2 {
     /// Runs `act` on the world, then starts the delays that it asked for and wakes who waits.
     fn with<T>(&self, act: impl FnOnce(&mut World) -> T) -> T {
         let (answer, steps, changes) = {
-            let mut world = self
-                .inner
-                .world
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut world = self.inner.world.lock().unwrap_or_else(PoisonError::into_inner);
             let answer = act(&mut world);
             (answer, world.take_steps(), world.version())
         };

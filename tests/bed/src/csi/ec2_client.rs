@@ -53,19 +53,11 @@ impl Ec2Client {
         let authorization = format!(
             "AWS4-HMAC-SHA256 Credential={access_key_id}/20260101/{REGION}/ec2/aws4_request, SignedHeaders=host;x-amz-date, Signature=none"
         );
-        Self {
-            http: reqwest::Client::new(),
-            endpoint: endpoint.to_owned(),
-            authorization,
-        }
+        Self { http: reqwest::Client::new(), endpoint: endpoint.to_owned(), authorization }
     }
 
     /// Calls an action and returns the root of the answer; a throttled call is made again.
-    pub(super) async fn call(
-        &self,
-        action: &str,
-        parameters: &[(&str, &str)],
-    ) -> Result<Element, Ec2Error> {
+    pub(super) async fn call(&self, action: &str, parameters: &[(&str, &str)]) -> Result<Element, Ec2Error> {
         let mut pause = FIRST_PAUSE;
         for _ in 0..THROTTLED_ATTEMPTS {
             match self.call_once(action, parameters).await {
@@ -78,15 +70,8 @@ impl Ec2Client {
         self.call_once(action, parameters).await
     }
 
-    async fn call_once(
-        &self,
-        action: &str,
-        parameters: &[(&str, &str)],
-    ) -> Result<Element, Ec2Error> {
-        let broken = |error: reqwest::Error| Ec2Error {
-            code: String::new(),
-            message: format!("{action}: {error}"),
-        };
+    async fn call_once(&self, action: &str, parameters: &[(&str, &str)]) -> Result<Element, Ec2Error> {
+        let broken = |error: reqwest::Error| Ec2Error { code: String::new(), message: format!("{action}: {error}") };
         let mut form = vec![("Action", action), ("Version", "2016-11-15")];
         form.extend_from_slice(parameters);
         let answer = self
@@ -99,23 +84,13 @@ impl Ec2Client {
             .map_err(broken)?;
         let status = answer.status();
         let text = answer.text().await.map_err(broken)?;
-        let root = Element::parse(&text).ok_or_else(|| Ec2Error {
-            code: String::new(),
-            message: format!("{action}: answer {status} is no XML"),
-        })?;
+        let root = Element::parse(&text)
+            .ok_or_else(|| Ec2Error { code: String::new(), message: format!("{action}: answer {status} is no XML") })?;
         if status.is_success() {
             return Ok(root);
         }
         let error = root.get("Errors").and_then(|errors| errors.get("Error"));
-        let field = |name| {
-            error
-                .and_then(|error| error.value(name))
-                .unwrap_or_default()
-                .to_owned()
-        };
-        Err(Ec2Error {
-            code: field("Code"),
-            message: field("Message"),
-        })
+        let field = |name| error.and_then(|error| error.value(name)).unwrap_or_default().to_owned();
+        Err(Ec2Error { code: field("Code"), message: field("Message") })
     }
 }

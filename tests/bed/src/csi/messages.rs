@@ -61,11 +61,7 @@ impl Capability {
     pub(super) const PUBLISH_UNPUBLISH_VOLUME: i32 = 2;
 
     pub(super) fn all(numbers: [i32; 2]) -> Vec<Self> {
-        numbers
-            .map(|number| Self {
-                kind: Some(CapabilityKind { number }),
-            })
-            .to_vec()
+        numbers.map(|number| Self { kind: Some(CapabilityKind { number }) }).to_vec()
     }
 }
 

@@ -60,10 +60,7 @@ where
 }
 
 /// Answers one request with `act`.
-fn unary<B, M, R, F, Answering>(
-    request: http::Request<B>,
-    act: F,
-) -> BoxFuture<http::Response<Body>, Infallible>
+fn unary<B, M, R, F, Answering>(request: http::Request<B>, act: F) -> BoxFuture<http::Response<Body>, Infallible>
 where
     B: tonic::codegen::Body + Send + 'static,
     B::Error: Into<StdError> + Send,
@@ -72,11 +69,7 @@ where
     F: Fn(M) -> Answering + Send + Sync + 'static,
     Answering: Future<Output = Result<R, Status>> + Send + 'static,
 {
-    Box::pin(async move {
-        Ok(Grpc::new(ProstCodec::<R, M>::default())
-            .unary(Unary(act), request)
-            .await)
-    })
+    Box::pin(async move { Ok(Grpc::new(ProstCodec::<R, M>::default()).unary(Unary(act), request).await) })
 }
 
 fn unimplemented(path: &str) -> BoxFuture<http::Response<Body>, Infallible> {
@@ -111,9 +104,7 @@ where
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         match request.uri().path() {
             "/csi.v1.Identity/GetPluginInfo" => unary(request, with_driver!(self.0, plugin_info)),
-            "/csi.v1.Identity/GetPluginCapabilities" => {
-                unary(request, with_driver!(self.0, plugin_capabilities))
-            }
+            "/csi.v1.Identity/GetPluginCapabilities" => unary(request, with_driver!(self.0, plugin_capabilities)),
             "/csi.v1.Identity/Probe" => unary(request, with_driver!(self.0, probe)),
             path => unimplemented(path),
         }
@@ -138,18 +129,10 @@ where
             "/csi.v1.Controller/ControllerGetCapabilities" => {
                 unary(request, with_driver!(self.0, controller_capabilities))
             }
-            "/csi.v1.Controller/CreateVolume" => {
-                unary(request, with_driver!(self.0, create_volume))
-            }
-            "/csi.v1.Controller/DeleteVolume" => {
-                unary(request, with_driver!(self.0, delete_volume))
-            }
-            "/csi.v1.Controller/ControllerPublishVolume" => {
-                unary(request, with_driver!(self.0, publish_volume))
-            }
-            "/csi.v1.Controller/ControllerUnpublishVolume" => {
-                unary(request, with_driver!(self.0, unpublish_volume))
-            }
+            "/csi.v1.Controller/CreateVolume" => unary(request, with_driver!(self.0, create_volume)),
+            "/csi.v1.Controller/DeleteVolume" => unary(request, with_driver!(self.0, delete_volume)),
+            "/csi.v1.Controller/ControllerPublishVolume" => unary(request, with_driver!(self.0, publish_volume)),
+            "/csi.v1.Controller/ControllerUnpublishVolume" => unary(request, with_driver!(self.0, unpublish_volume)),
             path => unimplemented(path),
         }
     }

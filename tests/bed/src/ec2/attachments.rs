@@ -1,23 +1,20 @@
 //! AttachVolume and DetachVolume: the fence on which everything else relies.
 
 use super::calls::Notes;
-use super::query::{Caller, Fault, Params, check_instance_id, volume_arn};
+use super::model::Instance;
+use super::params::{Params, check_instance_id};
+use super::query::{Caller, Fault, volume_arn};
 use super::read::fill_attachment;
 use super::volumes::refuse_managed;
 use super::words::{AttachmentState, InstanceState, VolumeState};
-use super::world::{Instance, World};
+use super::world::World;
 use super::xml::Element;
 
 /// Most instances that can share a multi-attach volume.
 const MOST_SHARERS: usize = 16;
 
 impl World {
-    pub(super) fn attach_volume(
-        &mut self,
-        caller: &Caller,
-        params: &Params,
-        _: &mut Notes,
-    ) -> Result<Element, Fault> {
+    pub(super) fn attach_volume(&mut self, caller: &Caller, params: &Params, _: &mut Notes) -> Result<Element, Fault> {
         let id = params.require("VolumeId")?;
         let instance_id = params.require("InstanceId")?;
         let device = params.require("Device")?;
@@ -28,69 +25,45 @@ impl World {
         params.dry_run()?;
         refuse_managed(volume.managed_by.as_deref())?;
         if instance.state != InstanceState::Running && instance.state != InstanceState::Stopped {
-            return Err(Fault::new(
-                "IncorrectState",
-                format!("Instance '{instance_id}' is not 'running'."),
-            ));
+            return Err(Fault::new("IncorrectState", format!("Instance '{instance_id}' is not 'running'.")));
         }
         if volume.zone != instance.zone {
             return Err(Fault::new(
                 "InvalidVolume.ZoneMismatch",
-                format!(
-                    "The volume '{id}' is not in the same availability zone as instance '{instance_id}'"
-                ),
+                format!("The volume '{id}' is not in the same availability zone as instance '{instance_id}'"),
             ));
         }
-        let attached_here = volume
-            .attachments
-            .iter()
-            .any(|attachment| attachment.instance.as_deref() == Some(instance_id));
+        let attached_here =
+            volume.attachments.iter().any(|attachment| attachment.instance.as_deref() == Some(instance_id));
         let full = volume.attachments.len() >= if volume.multi_attach { MOST_SHARERS } else { 1 };
         if attached_here || full {
-            return Err(Fault::new(
-                "VolumeInUse",
-                format!("{id} is already attached to an instance"),
-            ));
+            return Err(Fault::new("VolumeInUse", format!("{id} is already attached to an instance")));
         }
         match volume.state {
             VolumeState::Available => {}
             VolumeState::InUse if volume.multi_attach => {}
             VolumeState::InUse => {
-                return Err(Fault::new(
-                    "VolumeInUse",
-                    format!("{id} is already attached to an instance"),
-                ));
+                return Err(Fault::new("VolumeInUse", format!("{id} is already attached to an instance")));
             }
             _ => {
-                return Err(Fault::new(
-                    "IncorrectState",
-                    format!("{id} is not 'available'."),
-                ));
+                return Err(Fault::new("IncorrectState", format!("{id} is not 'available'.")));
             }
         }
-        let taken = self.volumes.values().any(|record| {
-            record
-                .attachment(instance_id)
-                .is_some_and(|attachment| attachment.device == device)
-        });
+        let taken = self
+            .volumes
+            .values()
+            .any(|record| record.attachment(instance_id).is_some_and(|attachment| attachment.device == device));
         if taken {
             return Err(Fault::new(
                 "InvalidParameterValue",
-                format!(
-                    "Invalid value '{device}' for unixDevice. Attachment point {device} is already in use"
-                ),
+                format!("Invalid value '{device}' for unixDevice. Attachment point {device} is already in use"),
             ));
         }
         self.begin_attach(id, instance_id, device);
         self.attachment_answer(id, instance_id)
     }
 
-    pub(super) fn detach_volume(
-        &mut self,
-        caller: &Caller,
-        params: &Params,
-        _: &mut Notes,
-    ) -> Result<Element, Fault> {
+    pub(super) fn detach_volume(&mut self, caller: &Caller, params: &Params, _: &mut Notes) -> Result<Element, Fault> {
         let id = params.require("VolumeId")?;
         let force = params.flag("Force")?;
         let volume = caller.volume(self, id)?;
@@ -101,10 +74,7 @@ impl World {
         params.dry_run()?;
         refuse_managed(volume.managed_by.as_deref())?;
         if volume.attachments.is_empty() {
-            return Err(Fault::new(
-                "IncorrectState",
-                format!("Volume '{id}' is in the '{}' state.", volume.state),
-            ));
+            return Err(Fault::new("IncorrectState", format!("Volume '{id}' is in the '{}' state.", volume.state)));
         }
         let attachment = match params.get("InstanceId") {
             Some(instance) => volume
@@ -120,14 +90,8 @@ impl World {
             }
             None => &volume.attachments[0],
         };
-        let instance = attachment
-            .instance
-            .clone()
-            .ok_or_else(|| no_attachment(id, "unknown"))?;
-        if params
-            .get("Device")
-            .is_some_and(|device| device != attachment.device)
-        {
+        let instance = attachment.instance.clone().ok_or_else(|| no_attachment(id, "unknown"))?;
+        if params.get("Device").is_some_and(|device| device != attachment.device) {
             return Err(no_attachment(id, &instance));
         }
         match attachment.state {
@@ -137,20 +101,14 @@ impl World {
             _ => {
                 return Err(Fault::new(
                     "IncorrectState",
-                    format!(
-                        "Volume '{id}' is not 'attached' to '{instance}' but '{}'.",
-                        attachment.state
-                    ),
+                    format!("Volume '{id}' is not 'attached' to '{instance}' but '{}'.", attachment.state),
                 ));
             }
         }
         let before = attachment.clone();
         self.begin_detach(id, &instance, force);
         // EC2 says `detaching` here, also of what a later read finds to be `busy`.
-        let answer = super::world::Attachment {
-            state: AttachmentState::Detaching,
-            ..before
-        };
+        let answer = super::model::Attachment { state: AttachmentState::Detaching, ..before };
         Ok(fill_attachment(Element::new(""), id, &answer))
     }
 
@@ -160,12 +118,7 @@ impl World {
         self.instances
             .get(id)
             .filter(|_| caller.is_home())
-            .ok_or_else(|| {
-                Fault::new(
-                    "InvalidInstanceID.NotFound",
-                    format!("The instance ID '{id}' does not exist"),
-                )
-            })
+            .ok_or_else(|| Fault::new("InvalidInstanceID.NotFound", format!("The instance ID '{id}' does not exist")))
     }
 
     fn attachment_answer(&self, id: &str, instance: &str) -> Result<Element, Fault> {
@@ -179,29 +132,21 @@ impl World {
 }
 
 fn no_attachment(volume: &str, instance: &str) -> Fault {
-    Fault::new(
-        "InvalidAttachment.NotFound",
-        format!("The volume '{volume}' is not attached to instance '{instance}'."),
-    )
+    Fault::new("InvalidAttachment.NotFound", format!("The volume '{volume}' is not attached to instance '{instance}'."))
 }
 
 /// Refuses what is no device name: `/dev/sdf`, `/dev/xvdba`.
 fn check_device(device: &str) -> Result<(), Fault> {
-    let letters = device
-        .strip_prefix("/dev/sd")
-        .or_else(|| device.strip_prefix("/dev/xvd"));
+    let letters = device.strip_prefix("/dev/sd").or_else(|| device.strip_prefix("/dev/xvd"));
     let well_formed = letters.is_some_and(|letters| {
-        (1..=2).contains(&letters.len())
-            && letters.bytes().all(|letter| letter.is_ascii_lowercase())
+        (1..=2).contains(&letters.len()) && letters.bytes().all(|letter| letter.is_ascii_lowercase())
     });
     if well_formed {
         Ok(())
     } else {
         Err(Fault::new(
             "InvalidParameterValue",
-            format!(
-                "Value ({device}) for parameter device is invalid. {device} is not a valid EBS device name."
-            ),
+            format!("Value ({device}) for parameter device is invalid. {device} is not a valid EBS device name."),
         ))
     }
 }

@@ -13,7 +13,8 @@ use tokio::time::{Instant, timeout_at};
 use super::Ec2;
 use super::keys::Key;
 use super::knobs::{Knobs, NewVolume, VolumePatch};
-use super::world::{Instance, Volume, World};
+use super::model::{Instance, Volume};
+use super::world::World;
 use crate::facts::{Ec2Call, HistoryEntry, VolumeChange};
 
 /// Longest time that a reader of a volume is kept waiting for news in one request.
@@ -81,56 +82,36 @@ pub(super) fn router(ec2: Ec2) -> Router {
 async fn log(State(ec2): State<Ec2>, Query(query): Query<LogQuery>) -> Json<Vec<Ec2Call>> {
     let since = query.since.unwrap_or(0);
     let wanted = |call: &&Ec2Call| {
-        let named = query.volume.as_ref().is_none_or(|volume| {
-            call.volumes.contains(volume) || call.seen.iter().any(|seen| seen.volume == *volume)
-        });
+        let named = query
+            .volume
+            .as_ref()
+            .is_none_or(|volume| call.volumes.contains(volume) || call.seen.iter().any(|seen| seen.volume == *volume));
         named && query.key.as_ref().is_none_or(|key| call.key == *key) && call.seq >= since
     };
     Json(ec2.with(|world| world.calls.iter().filter(wanted).cloned().collect()))
 }
 
-async fn changes(
-    State(ec2): State<Ec2>,
-    Query(query): Query<ChangesQuery>,
-) -> Json<Vec<VolumeChange>> {
-    let wanted = |change: &&VolumeChange| {
-        query
-            .volume
-            .as_ref()
-            .is_none_or(|volume| change.now.volume == *volume)
-    };
+async fn changes(State(ec2): State<Ec2>, Query(query): Query<ChangesQuery>) -> Json<Vec<VolumeChange>> {
+    let wanted = |change: &&VolumeChange| query.volume.as_ref().is_none_or(|volume| change.now.volume == *volume);
     Json(ec2.with(|world| world.changes.iter().filter(wanted).cloned().collect()))
 }
 
 async fn volumes(State(ec2): State<Ec2>) -> Json<Vec<Volume>> {
-    Json(ec2.with(|world| {
-        world
-            .volumes
-            .values()
-            .map(|record| record.volume.clone())
-            .collect()
-    }))
+    Json(ec2.with(|world| world.volumes.values().map(|record| record.volume.clone()).collect()))
 }
 
 async fn create(State(ec2): State<Ec2>, Json(new): Json<NewVolume>) -> Json<Volume> {
     Json(ec2.with(|world| world.add_volume(new)))
 }
 
-async fn volume(
-    State(ec2): State<Ec2>,
-    Path(id): Path<String>,
-    Query(query): Query<NewsQuery>,
-) -> Response {
+async fn volume(State(ec2): State<Ec2>, Path(id): Path<String>, Query(query): Query<NewsQuery>) -> Response {
     let deadline = Instant::now() + LONGEST_WAIT;
     let mut changed = ec2.changed();
     loop {
         changed.mark_unchanged();
         let news = ec2.with(|world| {
             let volume = world.volumes.get(&id)?.volume.clone();
-            Some(News {
-                version: world.version(),
-                volume,
-            })
+            Some(News { version: world.version(), volume })
         });
         let Some(news) = news else {
             return unknown(&id);
@@ -143,11 +124,7 @@ async fn volume(
     }
 }
 
-async fn patch(
-    State(ec2): State<Ec2>,
-    Path(id): Path<String>,
-    Json(patch): Json<VolumePatch>,
-) -> Response {
+async fn patch(State(ec2): State<Ec2>, Path(id): Path<String>, Json(patch): Json<VolumePatch>) -> Response {
     done(&id, ec2.with(|world| world.patch(&id, patch)))
 }
 
@@ -168,11 +145,7 @@ async fn knobs(State(ec2): State<Ec2>, Json(news): Json<Knobs>) -> Response {
             world.defaults.merge(&news);
             true
         }
-        Some(id) => world
-            .volumes
-            .get_mut(id)
-            .map(|record| record.knobs.merge(&news))
-            .is_some(),
+        Some(id) => world.volumes.get_mut(id).map(|record| record.knobs.merge(&news)).is_some(),
     });
     done(id.as_deref().unwrap_or_default(), known)
 }
@@ -190,8 +163,7 @@ async fn set_key(State(ec2): State<Ec2>, Json(key): Json<Key>) -> StatusCode {
 }
 
 async fn history(State(ec2): State<Ec2>, Path(id): Path<String>) -> Response {
-    let history: Option<Vec<HistoryEntry>> =
-        ec2.with(|world| Some(world.volumes.get(&id)?.history.clone()));
+    let history: Option<Vec<HistoryEntry>> = ec2.with(|world| Some(world.volumes.get(&id)?.history.clone()));
     match history {
         Some(history) => Json(history).into_response(),
         None => unknown(&id),
@@ -211,10 +183,7 @@ async fn register(State(ec2): State<Ec2>, Json(new): Json<NewInstance>) -> Statu
     StatusCode::NO_CONTENT
 }
 
-async fn act_on_instance(
-    State(ec2): State<Ec2>,
-    Path((instance, act)): Path<(String, String)>,
-) -> Response {
+async fn act_on_instance(State(ec2): State<Ec2>, Path((instance, act)): Path<(String, String)>) -> Response {
     let act: fn(&mut World, &str) -> bool = match act.as_str() {
         "stop" => World::stop_instance,
         "start" => World::start_instance,
@@ -225,11 +194,7 @@ async fn act_on_instance(
 }
 
 fn done(id: &str, known: bool) -> Response {
-    if known {
-        StatusCode::NO_CONTENT.into_response()
-    } else {
-        unknown(id)
-    }
+    if known { StatusCode::NO_CONTENT.into_response() } else { unknown(id) }
 }
 
 fn unknown(id: &str) -> Response {

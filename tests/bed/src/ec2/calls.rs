@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::keys::Key;
-use super::query::Params;
+use super::params::Params;
 use super::world::World;
 use crate::facts::{Ec2Call, VolumeSeen};
 
@@ -19,23 +19,12 @@ pub(super) struct Notes {
 impl Notes {
     /// Notes the resources that the parameters name.
     pub(super) fn of(&mut self, params: &Params) {
-        let listed = ["VolumeId", "ResourceId"]
-            .into_iter()
-            .flat_map(|name| params.list(name));
-        self.volumes = listed
-            .chain(params.get("VolumeId"))
-            .filter(|id| id.starts_with("vol-"))
-            .map(str::to_owned)
-            .collect();
-        let listed = ["InstanceId", "ResourceId"]
-            .into_iter()
-            .flat_map(|name| params.list(name));
-        self.instance = params
-            .get("InstanceId")
-            .into_iter()
-            .chain(listed)
-            .find(|id| id.starts_with("i-"))
-            .map(str::to_owned);
+        let listed = ["VolumeId", "ResourceId"].into_iter().flat_map(|name| params.list(name));
+        self.volumes =
+            listed.chain(params.get("VolumeId")).filter(|id| id.starts_with("vol-")).map(str::to_owned).collect();
+        let listed = ["InstanceId", "ResourceId"].into_iter().flat_map(|name| params.list(name));
+        self.instance =
+            params.get("InstanceId").into_iter().chain(listed).find(|id| id.starts_with("i-")).map(str::to_owned);
     }
 
     /// Notes a volume that the request has made.
@@ -51,14 +40,7 @@ impl World {
     }
 
     /// Appends a request to the log.
-    pub(super) fn log(
-        &mut self,
-        received: Timestamp,
-        key: &str,
-        action: &str,
-        notes: Notes,
-        error: Option<String>,
-    ) {
+    pub(super) fn log(&mut self, received: Timestamp, key: &str, action: &str, notes: Notes, error: Option<String>) {
         self.calls.push(Ec2Call {
             seq: self.calls.len() as u64,
             received,

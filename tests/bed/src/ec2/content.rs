@@ -22,33 +22,18 @@ impl World {
             Some(found) => return Err(format!("instance {instance} is {}", found.state)),
             None => return Err(format!("instance {instance} is unknown")),
         }
-        let record = self
-            .volumes
-            .get_mut(volume)
-            .ok_or_else(|| format!("volume {volume} does not exist"))?;
+        let record = self.volumes.get_mut(volume).ok_or_else(|| format!("volume {volume} does not exist"))?;
         match record.attachment(instance) {
             Some(attachment) if attachment.state == AttachmentState::Attached => {}
             Some(attachment) => {
-                return Err(format!(
-                    "volume {volume} is {} on instance {instance}, not attached",
-                    attachment.state
-                ));
+                return Err(format!("volume {volume} is {} on instance {instance}, not attached", attachment.state));
             }
             None => {
-                return Err(format!(
-                    "volume {volume} is not attached to instance {instance}"
-                ));
+                return Err(format!("volume {volume} is not attached to instance {instance}"));
             }
         }
-        if record
-            .mounts
-            .iter()
-            .any(|mount| mount.instance == instance && mount.pod_uid == entry.pod_uid)
-        {
-            return Err(format!(
-                "volume {volume} is already mounted for pod {}",
-                entry.pod
-            ));
+        if record.mounts.iter().any(|mount| mount.instance == instance && mount.pod_uid == entry.pod_uid) {
+            return Err(format!("volume {volume} is already mounted for pod {}", entry.pod));
         }
         let found = record.history[record.content_from..].to_vec();
         entry.at = Timestamp::now();
@@ -60,36 +45,20 @@ impl World {
         Ok(found)
     }
 
-    pub(super) fn unmount(
-        &mut self,
-        volume: &str,
-        instance: &str,
-        mut entry: HistoryEntry,
-    ) -> Result<(), String> {
-        let record = self
-            .volumes
-            .get_mut(volume)
-            .ok_or_else(|| format!("volume {volume} does not exist"))?;
+    pub(super) fn unmount(&mut self, volume: &str, instance: &str, mut entry: HistoryEntry) -> Result<(), String> {
+        let record = self.volumes.get_mut(volume).ok_or_else(|| format!("volume {volume} does not exist"))?;
         let mount = record
             .mounts
             .iter()
             .position(|mount| mount.instance == instance && mount.pod_uid == entry.pod_uid)
-            .ok_or_else(|| {
-                format!(
-                    "volume {volume} is not mounted on instance {instance} for pod {}",
-                    entry.pod
-                )
-            })?;
+            .ok_or_else(|| format!("volume {volume} is not mounted on instance {instance} for pod {}", entry.pod))?;
         let start = record.mounts.remove(mount);
         entry.at = Timestamp::now();
         entry.kind = HistoryKind::End;
         instance.clone_into(&mut entry.instance);
         entry.found = start.found;
         record.history.push(entry);
-        if record
-            .attachment(instance)
-            .is_some_and(|attachment| attachment.state == AttachmentState::Busy)
-        {
+        if record.attachment(instance).is_some_and(|attachment| attachment.state == AttachmentState::Busy) {
             self.let_go(volume, instance);
         }
         Ok(())
@@ -99,25 +68,19 @@ impl World {
     pub(super) fn end_mounts(&mut self, instance: &str) {
         let mut ended = Vec::new();
         for (id, record) in &mut self.volumes {
-            let (here, elsewhere) = std::mem::take(&mut record.mounts)
-                .into_iter()
-                .partition(|mount| mount.instance == instance);
+            let (here, elsewhere) =
+                std::mem::take(&mut record.mounts).into_iter().partition(|mount| mount.instance == instance);
             record.mounts = elsewhere;
             let here: Vec<HistoryEntry> = here;
             if here.is_empty() {
                 continue;
             }
-            record
-                .history
-                .extend(here.into_iter().map(|start| HistoryEntry {
-                    at: Timestamp::now(),
-                    kind: HistoryKind::End,
-                    ..start
-                }));
-            if record
-                .attachment(instance)
-                .is_some_and(|attachment| attachment.state == AttachmentState::Busy)
-            {
+            record.history.extend(here.into_iter().map(|start| HistoryEntry {
+                at: Timestamp::now(),
+                kind: HistoryKind::End,
+                ..start
+            }));
+            if record.attachment(instance).is_some_and(|attachment| attachment.state == AttachmentState::Busy) {
                 ended.push(id.clone());
             }
         }

@@ -119,9 +119,7 @@ impl Key {
 
     /// Returns the rights of a tool's key, or none when the id is none of a tool's.
     pub(super) fn of_tool(key: &str) -> Option<Key> {
-        let number = key
-            .strip_prefix("AKIATOOL")
-            .filter(|number| number.len() == 12)?;
+        let number = key.strip_prefix("AKIATOOL").filter(|number| number.len() == 12)?;
         let number: u64 = number.parse().ok()?;
         Some(Key {
             key: key.to_owned(),
@@ -141,29 +139,19 @@ impl Key {
     pub(super) fn allows_on(&self, action: &str, tags: &BTreeMap<String, String>) -> bool {
         self.tag_conditions
             .iter()
-            .filter(|condition| {
-                condition
-                    .actions
-                    .iter()
-                    .any(|pattern| matches(pattern, action))
-            })
+            .filter(|condition| condition.actions.iter().any(|pattern| matches(pattern, action)))
             .all(|condition| {
-                condition
-                    .any_of
-                    .iter()
-                    .any(|wanted| match (tags.get(&wanted.key), &wanted.value) {
-                        (Some(found), Some(value)) => found == value,
-                        (Some(_), None) => true,
-                        (None, _) => false,
-                    })
+                condition.any_of.iter().any(|wanted| match (tags.get(&wanted.key), &wanted.value) {
+                    (Some(found), Some(value)) => found == value,
+                    (Some(_), None) => true,
+                    (None, _) => false,
+                })
             })
     }
 
     /// Takes one of the errors that are to be answered to an action, if there is one left.
     pub(super) fn take_error(&mut self, action: &str) -> Option<ErrorAnswer> {
-        let name = [action, "*"]
-            .into_iter()
-            .find(|name| self.errors.contains_key(*name))?;
+        let name = [action, "*"].into_iter().find(|name| self.errors.contains_key(*name))?;
         let answer = self.errors.get_mut(name)?;
         match &mut answer.times {
             None => Some(answer.clone()),

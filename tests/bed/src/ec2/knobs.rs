@@ -44,11 +44,7 @@ impl Default for Timings {
 /// Draws a delay from a range.
 pub(super) fn draw(range: Jitter) -> Duration {
     let [low, high] = range;
-    Duration::from_millis(if high > low {
-        rand::rng().random_range(low..=high)
-    } else {
-        low
-    })
+    Duration::from_millis(if high > low { rand::rng().random_range(low..=high) } else { low })
 }
 
 /// Behaviours of one volume, or of all volumes that do not say otherwise (`volume` is none).

@@ -19,7 +19,9 @@ use tokio::time::sleep;
 use super::calls::Notes;
 use super::keys::Key;
 use super::knobs::draw;
-use super::world::{Volume, World};
+use super::model::Volume;
+use super::params::{Params, check_volume_id};
+use super::world::World;
 use super::xml::Element;
 use super::{ACCOUNT, Ec2, REGION};
 
@@ -41,11 +43,7 @@ impl Fault {
     }
 
     pub(super) fn with_status(status: u16, code: &str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            code: code.to_owned(),
-            message: message.into(),
-        }
+        Self { status, code: code.to_owned(), message: message.into() }
     }
 }
 
@@ -68,16 +66,9 @@ impl Caller {
     }
 
     /// Returns a volume as the caller sees it, or EC2's error.
-    pub(super) fn volume<'world>(
-        &self,
-        world: &'world World,
-        id: &str,
-    ) -> Result<&'world Volume, Fault> {
+    pub(super) fn volume<'world>(&self, world: &'world World, id: &str) -> Result<&'world Volume, Fault> {
         check_volume_id(id)?;
-        self.is_home()
-            .then(|| world.read(id, Duration::ZERO))
-            .flatten()
-            .ok_or_else(|| no_volume(&[id]))
+        self.is_home().then(|| world.read(id, Duration::ZERO)).flatten().ok_or_else(|| no_volume(&[id]))
     }
 
     /// Refuses an action that the key may not do on a resource with these tags.
@@ -87,11 +78,7 @@ impl Caller {
         resource: &str,
         tags: &BTreeMap<String, String>,
     ) -> Result<(), Fault> {
-        if self.key.allows_on(action, tags) {
-            Ok(())
-        } else {
-            Err(self.refused(action, resource))
-        }
+        if self.key.allows_on(action, tags) { Ok(()) } else { Err(self.refused(action, resource)) }
     }
 
     /// Makes the error for a right that is not there.
@@ -112,184 +99,6 @@ pub(super) fn volume_arn(id: &str) -> String {
     format!("arn:aws:ec2:{REGION}:{ACCOUNT}:volume/{id}")
 }
 
-/// The parameters of a request.
-pub(super) struct Params(Vec<(String, String)>);
-
-impl Params {
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(found, _)| found == name)
-            .map(|(_, value)| value.as_str())
-    }
-
-    /// Returns a parameter that must be there.
-    pub(super) fn require(&self, name: &str) -> Result<&str, Fault> {
-        self.get(name)
-            .filter(|value| !value.is_empty())
-            .ok_or_else(|| {
-                Fault::new(
-                    "MissingParameter",
-                    format!("The request must contain the parameter {name}"),
-                )
-            })
-    }
-
-    pub(super) fn number(&self, name: &str) -> Result<Option<i32>, Fault> {
-        self.get(name)
-            .map(|value| {
-                value.parse().map_err(|_| {
-                    Fault::new(
-                        "InvalidParameterValue",
-                        format!(
-                            "Value ({value}) for parameter {name} is invalid. Expected a number"
-                        ),
-                    )
-                })
-            })
-            .transpose()
-    }
-
-    pub(super) fn flag(&self, name: &str) -> Result<bool, Fault> {
-        match self.get(name) {
-            None | Some("false") => Ok(false),
-            Some("true") => Ok(true),
-            Some(value) => Err(Fault::new(
-                "InvalidParameterValue",
-                format!(
-                    "Value ({value}) for parameter {name} is invalid. Expected: 'true' or 'false'"
-                ),
-            )),
-        }
-    }
-
-    /// Returns the values of `name.1`, `name.2`, …
-    pub(super) fn list(&self, name: &str) -> Vec<&str> {
-        self.members(name)
-            .into_iter()
-            .filter_map(|member| self.get(&member))
-            .collect()
-    }
-
-    /// Returns the prefixes `name.1`, `name.2`, … in the order of their numbers.
-    pub(super) fn members(&self, name: &str) -> Vec<String> {
-        let mut numbers: Vec<u32> = self
-            .0
-            .iter()
-            .filter_map(|(found, _)| {
-                found
-                    .strip_prefix(name)?
-                    .strip_prefix('.')?
-                    .split('.')
-                    .next()?
-                    .parse()
-                    .ok()
-            })
-            .collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        numbers
-            .into_iter()
-            .map(|number| format!("{name}.{number}"))
-            .collect()
-    }
-
-    /// Returns the filters: each a name and the values of which one must match.
-    pub(super) fn filters(&self) -> Result<Vec<(&str, Vec<&str>)>, Fault> {
-        self.members("Filter")
-            .into_iter()
-            .map(|filter| {
-                let name = self.require(&format!("{filter}.Name"))?;
-                let values = self.list(&format!("{filter}.Value"));
-                if values.len() > 200 {
-                    return Err(Fault::new(
-                        "FilterLimitExceeded",
-                        "The maximum number of filter values specified on a single call is 200",
-                    ));
-                }
-                Ok((name, values))
-            })
-            .collect()
-    }
-
-    /// Returns the tags below a prefix.
-    pub(super) fn tags(&self, prefix: &str) -> Vec<(&str, Option<&str>)> {
-        self.members(prefix)
-            .iter()
-            .filter_map(|tag| {
-                Some((
-                    self.get(&format!("{tag}.Key"))?,
-                    self.get(&format!("{tag}.Value")),
-                ))
-            })
-            .collect()
-    }
-
-    /// Answers a dry run, at the point at which everything but the state is settled.
-    pub(super) fn dry_run(&self) -> Result<(), Fault> {
-        if self.flag("DryRun")? {
-            return Err(Fault::with_status(
-                412,
-                "DryRunOperation",
-                "Request would have succeeded, but DryRun flag is set.",
-            ));
-        }
-        Ok(())
-    }
-
-    /// Refuses parameters that the action does not know.
-    fn only(&self, known: &[&str]) -> Result<(), Fault> {
-        let unknown = self
-            .0
-            .iter()
-            .map(|(name, _)| name.split('.').next().unwrap_or_default())
-            .find(|name| !["Action", "Version", "DryRun"].contains(name) && !known.contains(name));
-        match unknown {
-            Some(name) => Err(Fault::new(
-                "UnknownParameter",
-                format!("The parameter {name} is not recognized"),
-            )),
-            None => Ok(()),
-        }
-    }
-
-    /// Returns the request without its dry-run flag, to compare requests that share a client token.
-    pub(super) fn fingerprint(&self) -> String {
-        self.0
-            .iter()
-            .filter(|(name, _)| name != "DryRun")
-            .map(|(name, value)| format!("{name}={value}\n"))
-            .collect()
-    }
-}
-
-/// Refuses what does not look like a volume id.
-pub(super) fn check_volume_id(id: &str) -> Result<(), Fault> {
-    check_id(id, "vol-", "InvalidVolumeID.Malformed")
-}
-
-/// Refuses what does not look like an instance id.
-pub(super) fn check_instance_id(id: &str) -> Result<(), Fault> {
-    check_id(id, "i-", "InvalidInstanceID.Malformed")
-}
-
-fn check_id(id: &str, prefix: &str, code: &str) -> Result<(), Fault> {
-    let well_formed = id.strip_prefix(prefix).is_some_and(|digits| {
-        [8, 17].contains(&digits.len())
-            && digits
-                .bytes()
-                .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
-    });
-    if well_formed {
-        Ok(())
-    } else {
-        Err(Fault::new(
-            code,
-            format!("Invalid id: \"{id}\" (expecting \"{prefix}...\")"),
-        ))
-    }
-}
-
 /// Makes the error for volumes that EC2 does not know.
 pub(super) fn no_volume(ids: &[&str]) -> Fault {
     let message = match ids {
@@ -303,21 +112,13 @@ pub(super) fn router(ec2: Ec2) -> Router {
     Router::new().route("/", post(handle)).with_state(ec2)
 }
 
-async fn handle(
-    State(ec2): State<Ec2>,
-    headers: HeaderMap,
-    Form(pairs): Form<Vec<(String, String)>>,
-) -> Response {
+async fn handle(State(ec2): State<Ec2>, headers: HeaderMap, Form(pairs): Form<Vec<(String, String)>>) -> Response {
     let received = Timestamp::now();
     let params = Params(pairs);
     let action = params.get("Action").unwrap_or_default().to_owned();
     let is_sts = params.get("Version") == Some("2011-06-15");
     let (key, region) = credential(&headers);
-    let latency = ec2.with(|world| {
-        world
-            .key(&key)
-            .map_or(Duration::ZERO, |key| draw(key.latency_ms))
-    });
+    let latency = ec2.with(|world| world.key(&key).map_or(Duration::ZERO, |key| draw(key.latency_ms)));
     if !latency.is_zero() {
         sleep(latency).await;
     }
@@ -340,24 +141,15 @@ async fn handle(
         }
         Err(fault) if is_sts => (fault.status, sts_fault(&fault, &request_id)),
         Err(fault) => {
-            let error = Element::new("Error")
-                .with("Code", &fault.code)
-                .with("Message", &fault.message);
+            let error = Element::new("Error").with("Code", &fault.code).with("Message", &fault.message);
             (
                 fault.status,
-                Element::new("Response")
-                    .child(Element::new("Errors").child(error))
-                    .with("RequestID", &request_id),
+                Element::new("Response").child(Element::new("Errors").child(error)).with("RequestID", &request_id),
             )
         }
     };
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    (
-        status,
-        [(header::CONTENT_TYPE, "text/xml;charset=UTF-8")],
-        document.document(),
-    )
-        .into_response()
+    (status, [(header::CONTENT_TYPE, "text/xml;charset=UTF-8")], document.document()).into_response()
 }
 
 fn answer(
@@ -372,11 +164,9 @@ fn answer(
     notes.of(params);
     let Some(key) = world.key(key) else {
         return Err(match (is_sts, key.is_empty()) {
-            (true, true) => Fault::with_status(
-                403,
-                "MissingAuthenticationToken",
-                "Request is missing Authentication Token",
-            ),
+            (true, true) => {
+                Fault::with_status(403, "MissingAuthenticationToken", "Request is missing Authentication Token")
+            }
             (true, false) => Fault::with_status(
                 403,
                 "InvalidClientTokenId",
@@ -387,11 +177,9 @@ fn answer(
                 "AuthFailure",
                 "AWS was not able to authenticate the request: access credentials are missing",
             ),
-            (false, false) => Fault::with_status(
-                401,
-                "AuthFailure",
-                "AWS was not able to validate the provided access credentials",
-            ),
+            (false, false) => {
+                Fault::with_status(401, "AuthFailure", "AWS was not able to validate the provided access credentials")
+            }
         });
     };
     if key.throttle > 0.0 && rand::rng().random::<f64>() < key.throttle {
@@ -401,43 +189,24 @@ fn answer(
             Fault::with_status(503, "RequestLimitExceeded", "Request limit exceeded.")
         });
     }
-    let forced = world
-        .keys
-        .get_mut(&key.key)
-        .and_then(|key| key.take_error(action));
+    let forced = world.keys.get_mut(&key.key).and_then(|key| key.take_error(action));
     if let Some(forced) = forced {
-        return Err(Fault::with_status(
-            forced.status,
-            &forced.code,
-            forced.message,
-        ));
+        return Err(Fault::with_status(forced.status, &forced.code, forced.message));
     }
     let caller = Caller { key, region };
     if is_sts {
         return match action {
             "GetCallerIdentity" => Ok(Element::new("GetCallerIdentityResult")
                 .with("Arn", caller.key.arn())
-                .with(
-                    "UserId",
-                    format!("AIDA{}", caller.key.key.trim_start_matches("AKIA")),
-                )
+                .with("UserId", format!("AIDA{}", caller.key.key.trim_start_matches("AKIA")))
                 .with("Account", &caller.key.account)),
-            _ => Err(Fault::new(
-                "InvalidAction",
-                format!("Could not find operation {action} for version 2011-06-15"),
-            )),
+            _ => Err(Fault::new("InvalidAction", format!("Could not find operation {action} for version 2011-06-15"))),
         };
     }
     let version = params.get("Version").unwrap_or_default();
-    let Some((_, known, act)) = ACTIONS
-        .iter()
-        .find(|(name, ..)| *name == action)
-        .filter(|_| version == "2016-11-15")
+    let Some((_, known, act)) = ACTIONS.iter().find(|(name, ..)| *name == action).filter(|_| version == "2016-11-15")
     else {
-        return Err(Fault::new(
-            "InvalidAction",
-            format!("The action {action} is not valid for this web service."),
-        ));
+        return Err(Fault::new("InvalidAction", format!("The action {action} is not valid for this web service.")));
     };
     params.only(known)?;
     if !caller.key.allows(action) {
@@ -452,36 +221,16 @@ type Act = fn(&mut World, &Caller, &Params, &mut Notes) -> Result<Element, Fault
 const ACTIONS: [(&str, &[&str], Act); 11] = [
     (
         "DescribeVolumes",
-        &[
-            "VolumeId",
-            "Filter",
-            "MaxResults",
-            "NextToken",
-            "IncludeManagedResources",
-        ],
+        &["VolumeId", "Filter", "MaxResults", "NextToken", "IncludeManagedResources"],
         World::describe_volumes,
     ),
-    (
-        "DescribeVolumesModifications",
-        &["VolumeId", "Filter", "MaxResults", "NextToken"],
-        World::describe_modifications,
-    ),
+    ("DescribeVolumesModifications", &["VolumeId", "Filter", "MaxResults", "NextToken"], World::describe_modifications),
     (
         "DescribeInstances",
-        &[
-            "InstanceId",
-            "Filter",
-            "MaxResults",
-            "NextToken",
-            "IncludeManagedResources",
-        ],
+        &["InstanceId", "Filter", "MaxResults", "NextToken", "IncludeManagedResources"],
         World::describe_instances,
     ),
-    (
-        "DescribeAvailabilityZones",
-        &["ZoneName", "ZoneId", "AllAvailabilityZones", "Filter"],
-        World::describe_zones,
-    ),
+    ("DescribeAvailabilityZones", &["ZoneName", "ZoneId", "AllAvailabilityZones", "Filter"], World::describe_zones),
     (
         "CreateVolume",
         &[
@@ -499,21 +248,9 @@ const ACTIONS: [(&str, &[&str], Act); 11] = [
         World::create_volume,
     ),
     ("DeleteVolume", &["VolumeId"], World::delete_volume),
-    (
-        "AttachVolume",
-        &["VolumeId", "InstanceId", "Device"],
-        World::attach_volume,
-    ),
-    (
-        "DetachVolume",
-        &["VolumeId", "InstanceId", "Device", "Force"],
-        World::detach_volume,
-    ),
-    (
-        "ModifyVolume",
-        &["VolumeId", "Size", "VolumeType", "Iops", "Throughput"],
-        World::modify_volume,
-    ),
+    ("AttachVolume", &["VolumeId", "InstanceId", "Device"], World::attach_volume),
+    ("DetachVolume", &["VolumeId", "InstanceId", "Device", "Force"], World::detach_volume),
+    ("ModifyVolume", &["VolumeId", "Size", "VolumeType", "Iops", "Throughput"], World::modify_volume),
     ("CreateTags", &["ResourceId", "Tag"], World::create_tags),
     ("DeleteTags", &["ResourceId", "Tag"], World::delete_tags),
 ];
@@ -540,25 +277,12 @@ fn sts_answer(action: &str, result: Element, request_id: &str) -> Element {
 }
 
 fn sts_fault(fault: &Fault, request_id: &str) -> Element {
-    let error = Element::new("Error")
-        .with("Type", "Sender")
-        .with("Code", &fault.code)
-        .with("Message", &fault.message);
-    Element::new("ErrorResponse")
-        .namespace(STS_NAMESPACE)
-        .child(error)
-        .with("RequestId", request_id)
+    let error = Element::new("Error").with("Type", "Sender").with("Code", &fault.code).with("Message", &fault.message);
+    Element::new("ErrorResponse").namespace(STS_NAMESPACE).child(error).with("RequestId", request_id)
 }
 
 fn request_id() -> String {
     let random: u128 = rand::rng().random();
     let digits = format!("{random:032x}");
-    [
-        &digits[..8],
-        &digits[8..12],
-        &digits[12..16],
-        &digits[16..20],
-        &digits[20..],
-    ]
-    .join("-")
+    [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")
 }

@@ -3,59 +3,38 @@
 use std::collections::BTreeMap;
 
 use super::calls::Notes;
-use super::query::{Caller, Fault, Params, volume_arn};
+use super::params::Params;
+use super::query::{Caller, Fault, volume_arn};
 use super::world::World;
 use super::xml::Element;
+
+type Tags = BTreeMap<String, String>;
 
 /// Most tags that a resource can have.
 const MOST_TAGS: usize = 50;
 
 impl World {
-    pub(super) fn create_tags(
-        &mut self,
-        caller: &Caller,
-        params: &Params,
-        _: &mut Notes,
-    ) -> Result<Element, Fault> {
+    pub(super) fn create_tags(&mut self, caller: &Caller, params: &Params, _: &mut Notes) -> Result<Element, Fault> {
         let news = params.tags("Tag");
         if news.is_empty() {
-            return Err(Fault::new(
-                "MissingParameter",
-                "The request must contain the parameter Tag",
-            ));
+            return Err(Fault::new("MissingParameter", "The request must contain the parameter Tag"));
         }
         let resources = self.tagged(caller, "CreateTags", params)?;
         for (_, tags) in &resources {
             let own = tags.keys().filter(|key| !key.starts_with("aws:"));
-            let count = own
-                .filter(|key| !news.iter().any(|(new, _)| new == key))
-                .count()
-                + news.len();
-            check_tags(
-                news.iter()
-                    .map(|(key, value)| (*key, value.unwrap_or_default())),
-                count,
-            )?;
+            let count = own.filter(|key| !news.iter().any(|(new, _)| new == key)).count() + news.len();
+            check_tags(news.iter().map(|(key, value)| (*key, value.unwrap_or_default())), count)?;
         }
         params.dry_run()?;
         for (resource, _) in resources {
             self.change_tags(&resource, |tags| {
-                tags.extend(
-                    news.iter().map(|(key, value)| {
-                        ((*key).to_owned(), value.unwrap_or_default().to_owned())
-                    }),
-                );
+                tags.extend(news.iter().map(|(key, value)| ((*key).to_owned(), value.unwrap_or_default().to_owned())));
             });
         }
         Ok(Element::new("").with("return", true))
     }
 
-    pub(super) fn delete_tags(
-        &mut self,
-        caller: &Caller,
-        params: &Params,
-        _: &mut Notes,
-    ) -> Result<Element, Fault> {
+    pub(super) fn delete_tags(&mut self, caller: &Caller, params: &Params, _: &mut Notes) -> Result<Element, Fault> {
         let gone = params.tags("Tag");
         if let Some((key, _)) = gone.iter().find(|(key, _)| key.starts_with("aws:")) {
             return Err(reserved(key));
@@ -65,9 +44,8 @@ impl World {
         for (resource, _) in resources {
             self.change_tags(&resource, |tags| {
                 tags.retain(|key, value| {
-                    let named = gone.iter().any(|(name, wanted)| {
-                        name == key && wanted.is_none_or(|wanted| wanted == value)
-                    });
+                    let named =
+                        gone.iter().any(|(name, wanted)| name == key && wanted.is_none_or(|wanted| wanted == value));
                     // Without any tag in the request all of the user's own go.
                     key.starts_with("aws:") || !(gone.is_empty() || named)
                 });
@@ -77,18 +55,10 @@ impl World {
     }
 
     /// Returns the resources of a request with their tags, when the caller may tag them all.
-    fn tagged(
-        &self,
-        caller: &Caller,
-        action: &str,
-        params: &Params,
-    ) -> Result<Vec<(String, BTreeMap<String, String>)>, Fault> {
+    fn tagged(&self, caller: &Caller, action: &str, params: &Params) -> Result<Vec<(String, Tags)>, Fault> {
         let ids = params.list("ResourceId");
         if ids.is_empty() {
-            return Err(Fault::new(
-                "MissingParameter",
-                "The request must contain the parameter resourceIdSet",
-            ));
+            return Err(Fault::new("MissingParameter", "The request must contain the parameter resourceIdSet"));
         }
         let mut resources = Vec::new();
         for id in ids {
@@ -97,10 +67,7 @@ impl World {
             } else if id.starts_with("i-") {
                 self.instance(caller, id)?.tags.clone()
             } else {
-                return Err(Fault::new(
-                    "InvalidID",
-                    format!("The ID '{id}' is not valid"),
-                ));
+                return Err(Fault::new("InvalidID", format!("The ID '{id}' is not valid")));
             };
             caller.authorize_on(action, &volume_arn(id), &tags)?;
             resources.push((id.to_owned(), tags));
@@ -108,7 +75,7 @@ impl World {
         Ok(resources)
     }
 
-    fn change_tags(&mut self, resource: &str, change: impl Fn(&mut BTreeMap<String, String>)) {
+    fn change_tags(&mut self, resource: &str, change: impl Fn(&mut Tags)) {
         if let Some(record) = self.volumes.get_mut(resource) {
             change(&mut record.volume.tags);
             self.note(resource);
@@ -119,39 +86,24 @@ impl World {
 }
 
 /// Refuses tags that EC2 does not take; `count` is how many the resource would have.
-pub(super) fn check_tags<'tag>(
-    tags: impl Iterator<Item = (&'tag str, &'tag str)>,
-    count: usize,
-) -> Result<(), Fault> {
+pub(super) fn check_tags<'tag>(tags: impl Iterator<Item = (&'tag str, &'tag str)>, count: usize) -> Result<(), Fault> {
     for (key, value) in tags {
         if key.starts_with("aws:") {
             return Err(reserved(key));
         }
         if key.is_empty() || key.chars().count() > 128 {
-            return Err(Fault::new(
-                "InvalidParameterValue",
-                "Tag key must be between 1 and 128 characters long",
-            ));
+            return Err(Fault::new("InvalidParameterValue", "Tag key must be between 1 and 128 characters long"));
         }
         if value.chars().count() > 256 {
-            return Err(Fault::new(
-                "InvalidParameterValue",
-                "Tag value exceeds the maximum length of 256 characters",
-            ));
+            return Err(Fault::new("InvalidParameterValue", "Tag value exceeds the maximum length of 256 characters"));
         }
     }
     if count > MOST_TAGS {
-        return Err(Fault::new(
-            "TagLimitExceeded",
-            format!("More than {MOST_TAGS} tags specified"),
-        ));
+        return Err(Fault::new("TagLimitExceeded", format!("More than {MOST_TAGS} tags specified")));
     }
     Ok(())
 }
 
 fn reserved(key: &str) -> Fault {
-    Fault::new(
-        "InvalidParameterValue",
-        format!("Tag keys starting with 'aws:' are reserved for internal use: {key}"),
-    )
+    Fault::new("InvalidParameterValue", format!("Tag keys starting with 'aws:' are reserved for internal use: {key}"))
 }

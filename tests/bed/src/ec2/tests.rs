@@ -48,17 +48,11 @@ impl Stand {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("a bound port"));
         let router = ec2.router();
-        let server =
-            tokio::spawn(async move { axum::serve(listener, router).await.expect("serve") });
+        let server = tokio::spawn(async move { axum::serve(listener, router).await.expect("serve") });
         ec2.register_instance(FIRST, "eu-west-1a");
         ec2.register_instance(SECOND, "eu-west-1a");
         ec2.register_instance(ELSEWHERE, "eu-west-1b");
-        Self {
-            control: Control::new(&url),
-            ec2,
-            url,
-            server,
-        }
+        Self { control: Control::new(&url), ec2, url, server }
     }
 
     /// Returns EC2's client with an access key; it does not try again by itself.
@@ -82,22 +76,16 @@ impl Stand {
     }
 
     pub(crate) async fn volume(&self) -> Volume {
-        self.control
-            .create_volume(&NewVolume::default())
-            .await
-            .expect("make a volume")
+        self.control.create_volume(&NewVolume::default()).await.expect("make a volume")
     }
 
     /// Attaches a volume and waits until it is attached.
     pub(crate) async fn attach(&self, volume: &str, instance: &str, device: &str) {
-        attach(&self.admin(), volume, instance, device)
-            .await
-            .expect("attach");
+        attach(&self.admin(), volume, instance, device).await.expect("attach");
         self.control
             .await_volume(volume, SOON, |volume| {
                 volume.attachments.iter().any(|attachment| {
-                    attachment.instance.as_deref() == Some(instance)
-                        && attachment.state.as_str() == "attached"
+                    attachment.instance.as_deref() == Some(instance) && attachment.state.as_str() == "attached"
                 })
             })
             .await
@@ -112,69 +100,33 @@ impl Drop for Stand {
 }
 
 /// Calls AttachVolume and returns the state of the attachment, or EC2's error code.
-pub(crate) async fn attach(
-    client: &Client,
-    volume: &str,
-    instance: &str,
-    device: &str,
-) -> Result<String, String> {
-    let answer = client
-        .attach_volume()
-        .volume_id(volume)
-        .instance_id(instance)
-        .device(device)
-        .send()
-        .await;
+pub(crate) async fn attach(client: &Client, volume: &str, instance: &str, device: &str) -> Result<String, String> {
+    let answer = client.attach_volume().volume_id(volume).instance_id(instance).device(device).send().await;
     let answer = answer.map_err(code)?;
     Ok(answer.state().expect("a state").as_str().to_owned())
 }
 
 /// Calls DetachVolume and returns the state of the attachment, or EC2's error code.
-pub(crate) async fn detach(
-    client: &Client,
-    volume: &str,
-    instance: &str,
-    force: bool,
-) -> Result<String, String> {
-    let answer = client
-        .detach_volume()
-        .volume_id(volume)
-        .instance_id(instance)
-        .force(force)
-        .send()
-        .await;
+pub(crate) async fn detach(client: &Client, volume: &str, instance: &str, force: bool) -> Result<String, String> {
+    let answer = client.detach_volume().volume_id(volume).instance_id(instance).force(force).send().await;
     let answer = answer.map_err(code)?;
     Ok(answer.state().expect("a state").as_str().to_owned())
 }
 
 /// Calls DeleteVolume and returns EC2's error code if it fails.
 pub(crate) async fn delete(client: &Client, volume: &str) -> Result<(), String> {
-    client
-        .delete_volume()
-        .volume_id(volume)
-        .send()
-        .await
-        .map(drop)
-        .map_err(code)
+    client.delete_volume().volume_id(volume).send().await.map(drop).map_err(code)
 }
 
 /// Calls DescribeVolumes and returns states with their attachments (`in-use attached@i-…`).
 pub(crate) async fn describe(client: &Client, volumes: &[&str]) -> Result<Vec<String>, String> {
     let ids = volumes.iter().map(|id| (*id).to_owned()).collect();
-    let answer = client
-        .describe_volumes()
-        .set_volume_ids(Some(ids))
-        .send()
-        .await
-        .map_err(code)?;
+    let answer = client.describe_volumes().set_volume_ids(Some(ids)).send().await.map_err(code)?;
     let text = |volume: &aws_sdk_ec2::types::Volume| {
         let mut text = volume.state().expect("a state").as_str().to_owned();
         for attachment in volume.attachments() {
             let state = attachment.state().expect("a state").as_str();
-            text.push_str(&format!(
-                " {state}@{}",
-                attachment.instance_id().unwrap_or("nobody")
-            ));
+            text.push_str(&format!(" {state}@{}", attachment.instance_id().unwrap_or("nobody")));
         }
         text
     };

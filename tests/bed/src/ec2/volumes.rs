@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use super::ZONES;
 use super::calls::Notes;
 use super::knobs::NewVolume;
-use super::query::{Caller, Fault, Params, volume_arn};
+use super::model::Performance;
+use super::params::Params;
+use super::query::{Caller, Fault, volume_arn};
 use super::read::{fill_modification, fill_volume};
 use super::tags::check_tags;
 use super::words::VolumeState;
-use super::world::{Performance, World};
+use super::world::World;
 use super::xml::Element;
 
 /// The types of volumes with the largest size in GiB.
@@ -32,10 +34,7 @@ impl World {
     ) -> Result<Element, Fault> {
         let zone = params.require("AvailabilityZone")?;
         let size = params.number("Size")?.ok_or_else(|| {
-            Fault::new(
-                "MissingParameter",
-                "The request must contain the parameter size or snapshotId",
-            )
+            Fault::new("MissingParameter", "The request must contain the parameter size or snapshotId")
         })?;
         let performance = Performance {
             size,
@@ -60,17 +59,11 @@ impl World {
             ));
         }
         let tags = tags_on_create(params)?;
-        if !tags.is_empty()
-            && !caller.key.allows("CreateTags")
-            && !caller.key.allows("CreateTags:CreateVolume")
-        {
+        if !tags.is_empty() && !caller.key.allows("CreateTags") && !caller.key.allows("CreateTags:CreateVolume") {
             return Err(caller.refused("CreateTags", &volume_arn("*")));
         }
         if !caller.is_home() || !ZONES.contains(&zone) {
-            return Err(Fault::new(
-                "InvalidZone.NotFound",
-                format!("The zone '{zone}' does not exist."),
-            ));
+            return Err(Fault::new("InvalidZone.NotFound", format!("The zone '{zone}' does not exist.")));
         }
         params.dry_run()?;
         if let Some(token) = params.get("ClientToken") {
@@ -101,45 +94,28 @@ impl World {
             ..NewVolume::default()
         });
         if let Some(token) = params.get("ClientToken") {
-            self.tokens.insert(
-                token.to_owned(),
-                (params.fingerprint(), volume.volume.clone()),
-            );
+            self.tokens.insert(token.to_owned(), (params.fingerprint(), volume.volume.clone()));
         }
         notes.made(&volume.volume);
         Ok(fill_volume(Element::new(""), &volume))
     }
 
-    pub(super) fn delete_volume(
-        &mut self,
-        caller: &Caller,
-        params: &Params,
-        _: &mut Notes,
-    ) -> Result<Element, Fault> {
+    pub(super) fn delete_volume(&mut self, caller: &Caller, params: &Params, _: &mut Notes) -> Result<Element, Fault> {
         let id = params.require("VolumeId")?;
         let volume = caller.volume(self, id)?;
         caller.authorize_on("DeleteVolume", &volume_arn(id), &volume.tags)?;
         params.dry_run()?;
         if let Some(attachment) = volume.attachments.first() {
             let holder = attachment.instance.as_deref().unwrap_or("another resource");
-            return Err(Fault::new(
-                "VolumeInUse",
-                format!("Volume {id} is currently attached to {holder}"),
-            ));
+            return Err(Fault::new("VolumeInUse", format!("Volume {id} is currently attached to {holder}")));
         }
         match volume.state {
             VolumeState::Available | VolumeState::Error => {}
             VolumeState::InUse => {
-                return Err(Fault::new(
-                    "VolumeInUse",
-                    format!("Volume {id} is currently in use"),
-                ));
+                return Err(Fault::new("VolumeInUse", format!("Volume {id} is currently in use")));
             }
             _ => {
-                return Err(Fault::new(
-                    "IncorrectState",
-                    format!("Volume {id} is in the '{}' state", volume.state),
-                ));
+                return Err(Fault::new("IncorrectState", format!("Volume {id} is in the '{}' state", volume.state)));
             }
         }
         refuse_managed(volume.managed_by.as_deref())?;
@@ -147,12 +123,7 @@ impl World {
         Ok(Element::new("").with("return", true))
     }
 
-    pub(super) fn modify_volume(
-        &mut self,
-        caller: &Caller,
-        params: &Params,
-        _: &mut Notes,
-    ) -> Result<Element, Fault> {
+    pub(super) fn modify_volume(&mut self, caller: &Caller, params: &Params, _: &mut Notes) -> Result<Element, Fault> {
         let id = params.require("VolumeId")?;
         let volume = caller.volume(self, id)?;
         caller.authorize_on("ModifyVolume", &volume_arn(id), &volume.tags)?;
@@ -163,49 +134,27 @@ impl World {
             size: size.unwrap_or(volume.size),
             volume_type: volume_type.unwrap_or_else(|| volume.volume_type.clone()),
             iops: params.number("Iops")?.or(volume.iops.filter(|_| !retyped)),
-            throughput: params
-                .number("Throughput")?
-                .or(volume.throughput.filter(|_| !retyped)),
+            throughput: params.number("Throughput")?.or(volume.throughput.filter(|_| !retyped)),
         };
         check_performance(&target)?;
         if target.size < volume.size {
-            return Err(Fault::new(
-                "InvalidParameterValue",
-                "New size cannot be smaller than existing size",
-            ));
+            return Err(Fault::new("InvalidParameterValue", "New size cannot be smaller than existing size"));
         }
         params.dry_run()?;
         refuse_managed(volume.managed_by.as_deref())?;
         if !matches!(volume.state, VolumeState::Available | VolumeState::InUse) {
-            return Err(Fault::new(
-                "IncorrectState",
-                format!("Volume {id} is in the '{}' state", volume.state),
-            ));
+            return Err(Fault::new("IncorrectState", format!("Volume {id} is in the '{}' state", volume.state)));
         }
-        let running = volume
-            .modification
-            .as_ref()
-            .map(|modification| modification.state.as_str());
+        let running = volume.modification.as_ref().map(|modification| modification.state.as_str());
         if let Some(state @ ("modifying" | "optimizing")) = running {
             return Err(Fault::new(
                 "IncorrectModificationState",
-                format!(
-                    "Cannot modify volume {id} in modification state {}",
-                    state.to_uppercase()
-                ),
+                format!("Cannot modify volume {id} in modification state {}", state.to_uppercase()),
             ));
         }
         self.begin_modify(id, target);
-        let modification = caller
-            .volume(self, id)?
-            .modification
-            .as_ref()
-            .expect("a modification has just begun");
-        Ok(Element::new("").child(fill_modification(
-            Element::new("volumeModification"),
-            id,
-            modification,
-        )))
+        let modification = caller.volume(self, id)?.modification.as_ref().expect("a modification has just begun");
+        Ok(Element::new("").child(fill_modification(Element::new("volumeModification"), id, modification)))
     }
 }
 
@@ -223,18 +172,12 @@ pub(super) fn refuse_managed(managed_by: Option<&str>) -> Result<(), Fault> {
 fn check_performance(wanted: &Performance) -> Result<(), Fault> {
     let kind = wanted.volume_type.as_str();
     let Some((_, most)) = TYPES.iter().find(|(name, _)| *name == kind) else {
-        return Err(Fault::new(
-            "UnknownVolumeType",
-            format!("Unsupported volume type '{kind}' for volume creation."),
-        ));
+        return Err(Fault::new("UnknownVolumeType", format!("Unsupported volume type '{kind}' for volume creation.")));
     };
     if !(1..=*most).contains(&wanted.size) {
         return Err(Fault::new(
             "InvalidParameterValue",
-            format!(
-                "Volume of {}GiB is invalid for volume type {kind}; must be between 1 and {most}",
-                wanted.size
-            ),
+            format!("Volume of {}GiB is invalid for volume type {kind}; must be between 1 and {most}", wanted.size),
         ));
     }
     let provisioned = ["io1", "io2"].contains(&kind);
@@ -267,10 +210,6 @@ fn tags_on_create(params: &Params) -> Result<BTreeMap<String, String>, Fault> {
             tags.insert(key.to_owned(), value.unwrap_or_default().to_owned());
         }
     }
-    check_tags(
-        tags.iter()
-            .map(|(key, value)| (key.as_str(), value.as_str())),
-        tags.len(),
-    )?;
+    check_tags(tags.iter().map(|(key, value)| (key.as_str(), value.as_str())), tags.len())?;
     Ok(tags)
 }

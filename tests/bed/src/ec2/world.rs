@@ -9,121 +9,12 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rand::Rng;
-use serde::{Deserialize, Serialize};
 
 use super::keys::Key;
-use super::knobs::{Jitter, Knobs, NewVolume, Timings, VolumePatch, draw};
+use super::knobs::{Jitter, Knobs, NewVolume, Timings, draw};
+use super::model::{Attachment, Instance, Modification, Performance, Volume};
 use super::words::{AttachmentState, InstanceState, VolumeState};
-use crate::facts::{AttachmentSeen, Ec2Call, HistoryEntry, VolumeChange, VolumeSeen};
-
-/// A volume as it truly is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Volume {
-    /// Volume id.
-    pub volume: String,
-    /// State.
-    pub state: VolumeState,
-    /// Size in GiB.
-    pub size: i32,
-    /// Availability zone.
-    pub zone: String,
-    /// `gp3`, `io2`, …
-    pub volume_type: String,
-    /// Provisioned IOPS.
-    pub iops: Option<i32>,
-    /// Throughput in MiB/s.
-    pub throughput: Option<i32>,
-    /// Encryption.
-    pub encrypted: bool,
-    /// KMS key.
-    pub kms_key_id: Option<String>,
-    /// Multi-attach.
-    pub multi_attach: bool,
-    /// Service that manages the volume.
-    pub managed_by: Option<String>,
-    /// Outpost on which the volume lies.
-    pub outpost_arn: Option<String>,
-    /// Snapshot from which it was made.
-    pub snapshot_id: Option<String>,
-    /// When it was made.
-    pub created: Timestamp,
-    /// Tags.
-    pub tags: BTreeMap<String, String>,
-    /// Attachments.
-    pub attachments: Vec<Attachment>,
-    /// Latest modification.
-    pub modification: Option<Modification>,
-}
-
-/// An attachment of a volume.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Attachment {
-    /// Instance id; none when a managed service has the volume.
-    pub instance: Option<String>,
-    /// Managed service's resource that has the volume.
-    pub associated_resource: Option<String>,
-    /// Device name.
-    pub device: String,
-    /// State.
-    pub state: AttachmentState,
-    /// When it was asked for.
-    pub attached_at: Timestamp,
-    /// Whether the volume dies with the instance.
-    pub delete_on_termination: bool,
-    /// Whether its detach waits for a test to release it.
-    pub stuck: bool,
-    /// Tells this attachment from an earlier one to the same instance.
-    #[serde(default)]
-    pub(super) generation: u64,
-}
-
-/// A modification of size or performance.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Modification {
-    /// `modifying`, `optimizing`, `completed`, `failed`.
-    pub state: String,
-    /// When it was asked for.
-    pub started: Timestamp,
-    /// When it ended.
-    pub ended: Option<Timestamp>,
-    /// Size, type, IOPS and throughput before.
-    pub original: Performance,
-    /// Size, type, IOPS and throughput afterwards.
-    pub target: Performance,
-}
-
-/// What a modification can change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Performance {
-    /// Size in GiB.
-    pub size: i32,
-    /// Volume type.
-    pub volume_type: String,
-    /// Provisioned IOPS.
-    pub iops: Option<i32>,
-    /// Throughput in MiB/s.
-    pub throughput: Option<i32>,
-}
-
-/// An instance.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Instance {
-    /// Instance id.
-    pub instance: String,
-    /// Availability zone.
-    pub zone: String,
-    /// State.
-    pub state: InstanceState,
-    /// Tags.
-    pub tags: BTreeMap<String, String>,
-    /// When it was made known.
-    pub launched: Timestamp,
-}
+use crate::facts::{Ec2Call, HistoryEntry, VolumeChange};
 
 /// A change that is due after a delay.
 #[derive(Debug)]
@@ -171,7 +62,8 @@ pub(super) struct World {
     /// Client tokens of CreateVolume: what was asked for and what came of it.
     pub(super) tokens: BTreeMap<String, (String, String)>,
     steps: Vec<Step>,
-    generation: u64,
+    /// Number of the latest attachment.
+    pub(super) generation: u64,
     version: u64,
 }
 
@@ -203,15 +95,13 @@ impl World {
     }
 
     pub(super) fn register_instance(&mut self, instance: &str, zone: &str) {
-        self.instances
-            .entry(instance.to_owned())
-            .or_insert_with(|| Instance {
-                instance: instance.to_owned(),
-                zone: zone.to_owned(),
-                state: InstanceState::Running,
-                tags: BTreeMap::new(),
-                launched: Timestamp::now(),
-            });
+        self.instances.entry(instance.to_owned()).or_insert_with(|| Instance {
+            instance: instance.to_owned(),
+            zone: zone.to_owned(),
+            state: InstanceState::Running,
+            tags: BTreeMap::new(),
+            launched: Timestamp::now(),
+        });
     }
 
     /// Makes a volume. Ids are never used twice, not even those of deleted volumes.
@@ -259,13 +149,7 @@ impl World {
         self.volumes.insert(id.clone(), record);
         self.note(&id);
         if creating {
-            self.later(
-                &id,
-                0,
-                |knobs| knobs.create_ms,
-                |timings| timings.create_ms,
-                What::Created,
-            );
+            self.later(&id, 0, |knobs| knobs.create_ms, |timings| timings.create_ms, What::Created);
         }
         volume
     }
@@ -274,12 +158,8 @@ impl World {
     pub(super) fn begin_attach(&mut self, id: &str, instance: &str, device: &str) {
         self.generation += 1;
         let generation = self.generation;
-        let rejected = self
-            .knob(id, |knobs| knobs.reject_attach_async)
-            .unwrap_or(false);
-        let delete_on_termination = self
-            .knob(id, |knobs| knobs.delete_on_termination)
-            .unwrap_or(false);
+        let rejected = self.knob(id, |knobs| knobs.reject_attach_async).unwrap_or(false);
+        let delete_on_termination = self.knob(id, |knobs| knobs.delete_on_termination).unwrap_or(false);
         let Some(record) = self.volumes.get_mut(id) else {
             return;
         };
@@ -295,18 +175,8 @@ impl World {
         });
         record.volume.state = VolumeState::InUse;
         self.note(id);
-        let what = if rejected {
-            What::AttachRejected
-        } else {
-            What::Attached
-        };
-        self.later(
-            id,
-            generation,
-            |knobs| knobs.attach_ms,
-            |timings| timings.attach_ms,
-            what,
-        );
+        let what = if rejected { What::AttachRejected } else { What::Attached };
+        self.later(id, generation, |knobs| knobs.attach_ms, |timings| timings.attach_ms, what);
     }
 
     /// Starts a detach. A volume that is mounted there, or made to stick, becomes `busy`.
@@ -340,22 +210,13 @@ impl World {
         if record.mounts.iter().any(|mount| mount.instance == instance) {
             return;
         }
-        let Some(attachment) = record
-            .attachment_mut(instance)
-            .filter(|attachment| !attachment.stuck)
-        else {
+        let Some(attachment) = record.attachment_mut(instance).filter(|attachment| !attachment.stuck) else {
             return;
         };
         attachment.state = AttachmentState::Detaching;
         let generation = attachment.generation;
         self.note(id);
-        self.later(
-            id,
-            generation,
-            |knobs| knobs.detach_ms,
-            |timings| timings.detach_ms,
-            What::Detached,
-        );
+        self.later(id, generation, |knobs| knobs.detach_ms, |timings| timings.detach_ms, What::Detached);
     }
 
     /// Ends the sticking of a volume's detaches, those to come and the one under way.
@@ -383,13 +244,7 @@ impl World {
         record.volume.state = VolumeState::Deleting;
         record.content_from = record.history.len();
         self.note(id);
-        self.later(
-            id,
-            0,
-            |knobs| knobs.delete_ms,
-            |timings| timings.delete_ms,
-            What::Deleted,
-        );
+        self.later(id, 0, |knobs| knobs.delete_ms, |timings| timings.delete_ms, What::Deleted);
     }
 
     /// Starts a modification.
@@ -405,146 +260,7 @@ impl World {
             target,
         });
         self.note(id);
-        self.later(
-            id,
-            0,
-            |knobs| knobs.modify_ms,
-            |timings| timings.modify_ms,
-            What::Optimizing,
-        );
-    }
-
-    /// Switches an instance off; what ran there has ended, its volumes stay attached.
-    pub(super) fn stop_instance(&mut self, instance: &str) -> bool {
-        let Some(found) = self.instances.get_mut(instance) else {
-            return false;
-        };
-        if found.state == InstanceState::Terminated {
-            return false;
-        }
-        found.state = InstanceState::Stopped;
-        self.end_mounts(instance);
-        true
-    }
-
-    /// Switches a stopped instance on.
-    pub(super) fn start_instance(&mut self, instance: &str) -> bool {
-        match self.instances.get_mut(instance) {
-            Some(found) if found.state != InstanceState::Terminated => {
-                found.state = InstanceState::Running;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Terminates an instance: its volumes are detached, those with DeleteOnTermination deleted.
-    pub(super) fn terminate_instance(&mut self, instance: &str) -> bool {
-        let Some(found) = self.instances.get_mut(instance) else {
-            return false;
-        };
-        found.state = InstanceState::Terminated;
-        self.end_mounts(instance);
-        let attached: Vec<(String, bool)> = self
-            .volumes
-            .values()
-            .filter_map(|record| {
-                Some((
-                    record.volume.volume.clone(),
-                    record.attachment(instance)?.delete_on_termination,
-                ))
-            })
-            .collect();
-        for (id, delete) in attached {
-            let Some(record) = self.volumes.get_mut(&id) else {
-                continue;
-            };
-            record
-                .volume
-                .attachments
-                .retain(|attachment| attachment.instance.as_deref() != Some(instance));
-            if !record.volume.attachments.is_empty() {
-                self.note(&id);
-                continue;
-            }
-            record.volume.state = VolumeState::Available;
-            self.note(&id);
-            if delete {
-                self.begin_delete(&id);
-            }
-        }
-        true
-    }
-
-    /// Makes facts of a volume true.
-    pub(super) fn patch(&mut self, id: &str, patch: VolumePatch) -> bool {
-        let Some(record) = self.volumes.get_mut(id) else {
-            return false;
-        };
-        let volume = &mut record.volume;
-        if let Some(attachments) = patch.attachments {
-            volume.attachments = attachments
-                .into_iter()
-                .map(|forced| {
-                    self.generation += 1;
-                    Attachment {
-                        instance: forced.instance,
-                        associated_resource: forced.associated_resource,
-                        device: format!(
-                            "/dev/xvdz{}",
-                            char::from(b'a' + (self.generation % 26) as u8)
-                        ),
-                        // A detach that a test has forced goes on only when the test says so.
-                        stuck: matches!(
-                            forced.state,
-                            AttachmentState::Busy | AttachmentState::Detaching
-                        ),
-                        state: forced.state,
-                        attached_at: Timestamp::now(),
-                        delete_on_termination: forced.delete_on_termination,
-                        generation: self.generation,
-                    }
-                })
-                .collect();
-        }
-        if let Some(delete) = patch.delete_on_termination {
-            volume
-                .attachments
-                .iter_mut()
-                .for_each(|attachment| attachment.delete_on_termination = delete);
-        }
-        if let Some(state) = patch.modification_state {
-            let performance = volume.performance();
-            let modification = volume.modification.get_or_insert_with(|| Modification {
-                state: String::new(),
-                started: Timestamp::now(),
-                ended: None,
-                original: performance.clone(),
-                target: performance,
-            });
-            modification.ended =
-                matches!(state.as_str(), "completed" | "failed").then(Timestamp::now);
-            modification.state = state;
-        }
-        macro_rules! take {
-            ($($field:ident),+) => { $(if let Some(value) = patch.$field { volume.$field = value; })+ };
-        }
-        take!(state, size, zone, multi_attach, encrypted);
-        if patch.kms_key_id.is_some() {
-            volume.kms_key_id = patch.kms_key_id;
-            volume.encrypted = true;
-        }
-        volume.managed_by = patch.managed_by.or(volume.managed_by.take());
-        volume.outpost_arn = patch.outpost_arn.or(volume.outpost_arn.take());
-        volume.tags.extend(patch.tags);
-        volume
-            .tags
-            .retain(|key, _| !patch.remove_tags.contains(key));
-        if volume.state == VolumeState::Deleted {
-            record.content_from = record.history.len();
-        }
-        self.note(id);
-        true
+        self.later(id, 0, |knobs| knobs.modify_ms, |timings| timings.modify_ms, What::Optimizing);
     }
 
     /// Does what a step has waited for, if it still fits.
@@ -553,19 +269,11 @@ impl World {
             return;
         };
         let volume = &mut record.volume;
-        let attachment = volume
-            .attachments
-            .iter()
-            .position(|attachment| attachment.generation == step.generation);
-        let is =
-            |state: AttachmentState| attachment.filter(|at| volume.attachments[*at].state == state);
+        let attachment = volume.attachments.iter().position(|attachment| attachment.generation == step.generation);
+        let is = |state: AttachmentState| attachment.filter(|at| volume.attachments[*at].state == state);
         match step.what {
-            What::Created if volume.state == VolumeState::Creating => {
-                volume.state = VolumeState::Available
-            }
-            What::Deleted if volume.state == VolumeState::Deleting => {
-                volume.state = VolumeState::Deleted
-            }
+            What::Created if volume.state == VolumeState::Creating => volume.state = VolumeState::Available,
+            What::Deleted if volume.state == VolumeState::Deleting => volume.state = VolumeState::Deleted,
             What::Attached => match is(AttachmentState::Attaching) {
                 Some(at) => volume.attachments[at].state = AttachmentState::Attached,
                 None => return,
@@ -602,13 +310,7 @@ impl World {
                 volume.iops = target.iops;
                 volume.throughput = target.throughput;
                 if after == "optimizing" {
-                    self.later(
-                        &step.volume,
-                        0,
-                        |knobs| knobs.modify_ms,
-                        |timings| timings.modify_ms,
-                        What::Modified,
-                    );
+                    self.later(&step.volume, 0, |knobs| knobs.modify_ms, |timings| timings.modify_ms, What::Modified);
                 }
             }
             _ => return,
@@ -619,30 +321,20 @@ impl World {
     /// Returns a volume as a reader sees it who is told the world of `stale` ago.
     pub(super) fn read(&self, id: &str, stale: Duration) -> Option<&Volume> {
         let record = self.volumes.get(id)?;
-        let own = self
-            .knob(id, |knobs| knobs.stale_read_ms)
-            .map_or(Duration::ZERO, Duration::from_millis);
+        let own = self.knob(id, |knobs| knobs.stale_read_ms).map_or(Duration::ZERO, Duration::from_millis);
         let stale = stale.max(own);
         let volume = if stale.is_zero() {
             &record.volume
         } else {
             let then = Instant::now().checked_sub(stale)?;
-            &record
-                .past
-                .iter()
-                .rev()
-                .find(|(since, _)| *since <= then)?
-                .1
+            &record.past.iter().rev().find(|(since, _)| *since <= then)?.1
         };
         (volume.state != VolumeState::Deleted).then_some(volume)
     }
 
     /// Returns what a volume's knobs say, or else what the default says.
     pub(super) fn knob<T>(&self, id: &str, pick: impl Fn(&Knobs) -> Option<T>) -> Option<T> {
-        self.volumes
-            .get(id)
-            .and_then(|record| pick(&record.knobs))
-            .or_else(|| pick(&self.defaults))
+        self.volumes.get(id).and_then(|record| pick(&record.knobs)).or_else(|| pick(&self.defaults))
     }
 
     /// Writes down that a volume has changed.
@@ -655,10 +347,7 @@ impl World {
         let before = record.past.last().map(|(_, volume)| volume.seen());
         record.past.push((Instant::now(), record.volume.clone()));
         if before.as_ref() != Some(&now) {
-            self.changes.push(VolumeChange {
-                at: Timestamp::now(),
-                now,
-            });
+            self.changes.push(VolumeChange { at: Timestamp::now(), now });
         }
     }
 
@@ -671,56 +360,17 @@ impl World {
         what: What,
     ) {
         let range = self.knob(id, knob).unwrap_or_else(|| timing(&self.timings));
-        self.steps.push(Step {
-            after: draw(range),
-            volume: id.to_owned(),
-            generation,
-            what,
-        });
+        self.steps.push(Step { after: draw(range), volume: id.to_owned(), generation, what });
     }
 }
 
 impl Record {
     /// Returns the attachment to an instance.
     pub(super) fn attachment(&self, instance: &str) -> Option<&Attachment> {
-        self.volume
-            .attachments
-            .iter()
-            .find(|attachment| attachment.instance.as_deref() == Some(instance))
+        self.volume.attachments.iter().find(|attachment| attachment.instance.as_deref() == Some(instance))
     }
 
     fn attachment_mut(&mut self, instance: &str) -> Option<&mut Attachment> {
-        self.volume
-            .attachments
-            .iter_mut()
-            .find(|attachment| attachment.instance.as_deref() == Some(instance))
-    }
-}
-
-impl Volume {
-    /// Returns the volume as the logs show it.
-    pub(super) fn seen(&self) -> VolumeSeen {
-        VolumeSeen {
-            volume: self.volume.clone(),
-            state: self.state.to_string(),
-            attachments: self
-                .attachments
-                .iter()
-                .map(|attachment| AttachmentSeen {
-                    instance: attachment.instance.clone().unwrap_or_default(),
-                    state: attachment.state.to_string(),
-                })
-                .collect(),
-        }
-    }
-
-    /// Returns what a modification could change.
-    pub(super) fn performance(&self) -> Performance {
-        Performance {
-            size: self.size,
-            volume_type: self.volume_type.clone(),
-            iops: self.iops,
-            throughput: self.throughput,
-        }
+        self.volume.attachments.iter_mut().find(|attachment| attachment.instance.as_deref() == Some(instance))
     }
 }

@@ -18,10 +18,7 @@ pub(crate) struct Element {
 impl Element {
     /// Makes an empty element.
     pub(crate) fn new(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            ..Self::default()
-        }
+        Self { name: name.to_owned(), ..Self::default() }
     }
 
     /// Sets the namespace.
@@ -78,9 +75,7 @@ impl Element {
 
     /// Returns the items of a list below this element.
     pub(crate) fn items(&self, name: &str) -> impl Iterator<Item = &Self> {
-        self.get(name)
-            .into_iter()
-            .flat_map(|list| list.children.iter())
+        self.get(name).into_iter().flat_map(|list| list.children.iter())
     }
 
     /// Writes a document with this element as its root.
@@ -157,11 +152,7 @@ fn escape(text: &str, out: &mut String) {
 
 fn unescape(text: &str) -> String {
     // The ampersand last, or an escaped escape would be taken for one.
-    text.replace("&lt;", "<")
-        .replace("&gt;", ">")
-        .replace("&quot;", "\"")
-        .replace("&apos;", "'")
-        .replace("&amp;", "&")
+    text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&apos;", "'").replace("&amp;", "&")
 }
 
 #[cfg(test)]
@@ -176,12 +167,7 @@ mod tests {
             .child(Element::new("empty"));
         let read = Element::parse(&root.document()).expect("own output is XML");
         assert_eq!(read, root);
-        assert_eq!(
-            read.items("set")
-                .filter_map(|item| item.value("key"))
-                .collect::<Vec<_>>(),
-            ["x", "y"]
-        );
+        assert_eq!(read.items("set").filter_map(|item| item.value("key")).collect::<Vec<_>>(), ["x", "y"]);
     }
 
     #[test]
