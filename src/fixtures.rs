@@ -357,7 +357,9 @@ fn set_json(start: i64, replicas: i64, templates: usize) -> Value {
         })
         .collect();
     let mounts: Vec<Value> = (0..templates)
-        .map(|template| json!({ "name": template_name(template), "mountPath": format!("/{}", template_name(template)) }))
+        .map(
+            |template| json!({ "name": template_name(template), "mountPath": format!("/{}", template_name(template)) }),
+        )
         .collect();
     let mut set = json!({
         "apiVersion": "apps/v1",

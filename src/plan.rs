@@ -14,7 +14,8 @@ mod build;
 mod services;
 
 pub use build::{build, needed};
-pub use services::{ServiceKinship, kinship};
+pub(crate) use services::publishes;
+pub use services::{ServiceKinship, kinship, same_meaning};
 
 /// Annotation on every object that the program created or patched: id and attempt of its migration.
 pub const MIGRATION_ANNOTATION: &str = "sts-migrate.io/migration";

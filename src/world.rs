@@ -7,13 +7,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+mod claims;
 mod ec2;
 mod kind;
 mod object;
+mod quantity;
 
+pub use claims::{CLASS_ANNOTATION, claim_name, idle_claims};
 pub use ec2::{Attachment, AttachmentState, Ec2Volume, VolumeAnswer, VolumeFacts, VolumeState};
 pub use kind::Kind;
 pub use object::{Object, OwnerReference};
+pub use quantity::{GIB, gib_quantity, quantity_bytes};
 
 /// Position of a read in the order of all reads of this process; later reads have larger numbers.
 pub type Seq = u64;
