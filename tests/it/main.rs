@@ -1,1 +1,38 @@
-fn main() {}
+//! The tests that need the bed: the shipped binary against two real control planes.
+//!
+//! One bed is started for all of them, when the first one asks; tests run side by side in namespaces
+//! of their own. One module per area, each with its `trials()`.
+
+use std::process::ExitCode;
+
+use ::bed::toolchain::Binaries;
+use libtest_mimic::Arguments;
+
+mod bed;
+mod support;
+
+/// Tests side by side, unless `--test-threads` says otherwise: they mostly wait.
+const THREADS: usize = 4;
+
+fn main() -> ExitCode {
+    ::bed::supervise_if_asked();
+    support::hold_a_bed_if_asked();
+
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(THREADS);
+    let trials = [bed::trials()].into_iter().flatten().collect::<Vec<_>>();
+
+    let needs_bed = trials.iter().any(|trial| {
+        trial.kind() == support::NEEDS_BED && !arguments.is_filtered_out(trial) && !arguments.is_ignored(trial)
+    });
+    if needs_bed && !arguments.list {
+        // Built before the first line of a test, so that its bar has the terminal to itself.
+        if let Err(error) = Binaries::find_or_build() {
+            eprintln!("error: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    support::end_shared_bed();
+    conclusion.exit_code()
+}

@@ -2,17 +2,51 @@
 //!
 //! Tests and the sandbox run the shipped binary against it. Nothing in here is ever made more
 //! permissive to let a test pass.
+//!
+//! A test executable begins its `main` with [`supervise_if_asked`] and calls [`Bed::start`]. That
+//! runs the executable once more as the *supervisor*: one process that hosts all stand-ins, starts
+//! the real servers and ends with its parent. [`Bed`] is the test's side of it.
+
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub mod audit;
 pub mod balancer;
+mod certificates;
+pub mod control;
+mod control_plane;
 pub mod csi;
 pub mod ec2;
 pub mod facts;
+mod handle;
 pub mod judge;
 pub mod mover;
 pub mod node;
+mod supervisor;
+pub mod toolchain;
+pub mod users;
 pub mod workload;
+
+pub use control::Control;
+pub use control_plane::Component;
+pub use handle::{Bed, Place, Tool};
+pub use supervisor::{Act, ComponentOrder, supervise_if_asked};
+
+/// What a bed is started with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BedOptions {
+    /// A directory that gets a copy of all logs at the end.
+    pub keep_logs: Option<PathBuf>,
+    /// Nodes in each of the two zones of each cluster.
+    pub nodes_per_zone: u32,
+}
+
+impl Default for BedOptions {
+    fn default() -> Self {
+        BedOptions { keep_logs: None, nodes_per_zone: 2 }
+    }
+}
 
 /// One of the two clusters of the bed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
