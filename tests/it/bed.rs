@@ -1,19 +1,21 @@
 //! The bed itself: what it is made of, and that nothing of it is left.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use bed::ec2::VolumeState;
+use bed::workload::{self, Workload};
 use bed::{Act, Bed, BedOptions, Cluster, Component, users};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, ServiceAccount};
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
@@ -22,12 +24,11 @@ use crate::support::{KillOnDrop, alone, eventually, holder, on_bed};
 /// How long processes may take to be gone after their bed has ended.
 const GONE: Duration = Duration::from_secs(10);
 
-/// How long a bed may take to be up, see the issue; asked of a bed that has the machine to itself.
-const UP: Duration = Duration::from_secs(10);
-
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         on_bed("bed::the_clusters_are_two", the_clusters_are_two),
+        on_bed("bed::nodes_are_ready_in_two_zones", nodes_are_ready_in_two_zones),
+        on_bed("bed::a_set_gets_volumes_and_becomes_ready", a_set_gets_volumes_and_becomes_ready),
         on_bed("bed::kubectl_works_with_a_kubeconfig", kubectl_works_with_a_kubeconfig),
         on_bed("bed::a_restricted_user_has_the_rights_of_its_rules", a_restricted_user_has_the_rights_of_its_rules),
         on_bed("bed::the_audit_log_has_the_body_of_a_delete", the_audit_log_has_the_body_of_a_delete),
@@ -51,6 +52,50 @@ async fn the_clusters_are_two(bed: &'static Bed) -> Result<()> {
     for cluster in Cluster::BOTH {
         let version = bed.client(cluster, users::ADMIN).await?.apiserver_version().await?;
         assert_eq!(version.git_version, "v1.37.2");
+    }
+    Ok(())
+}
+
+async fn nodes_are_ready_in_two_zones(bed: &'static Bed) -> Result<()> {
+    let mut instances = BTreeSet::new();
+    for cluster in Cluster::BOTH {
+        let nodes = Api::<Node>::all(bed.client(cluster, users::ADMIN).await?).list(&ListParams::default()).await?;
+        let mut zones = BTreeMap::<String, u32>::new();
+        // Other tests may have added nodes of their own, under other names.
+        let prefix = format!("node-{}-1", cluster.name());
+        for node in nodes.items.into_iter().filter(|node| node.name_any().starts_with(&prefix)) {
+            let conditions = node.status.clone().unwrap_or_default().conditions.unwrap_or_default();
+            assert!(conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"));
+            let zone = node.labels().get("topology.kubernetes.io/zone").cloned().context("a node has a zone")?;
+            let provider_id = node.spec.unwrap_or_default().provider_id.unwrap_or_default();
+            let instance = provider_id.strip_prefix(&format!("aws:///{zone}/")).context("a node has a provider id")?;
+            instances.insert(instance.to_owned());
+            *zones.entry(zone).or_default() += 1;
+        }
+        assert!(zones["eu-west-1a"] >= 2 && zones["eu-west-1b"] >= 2, "{zones:?}");
+    }
+    assert!(instances.len() >= 8, "{instances:?}");
+    Ok(())
+}
+
+async fn a_set_gets_volumes_and_becomes_ready(bed: &'static Bed) -> Result<()> {
+    let client = bed.client(Cluster::A, users::ADMIN).await?;
+    workload::namespace(&client, "bed-set").await?;
+    let set = Workload::new("bed-set", "web").replicas(2).claim("data", "1Gi", "gp3");
+    set.apply(&client).await?;
+    set.wait_ready(&client).await?;
+    let volumes = set.volumes(&client).await?;
+    assert_eq!(volumes.len(), 2, "{volumes:?}");
+    let nodes = bed.nodes().nodes().await?;
+    for (claim, volume) in volumes {
+        let in_ec2 = bed.ec2().volume(&volume).await?;
+        assert_eq!(in_ec2.state, VolumeState::InUse, "{claim}");
+        // Who wrote on it is the pod of the claim, on a node of A in the volume's zone.
+        let history = bed.ec2().history(&volume).await?;
+        assert_eq!(history.len(), 1, "{history:?}");
+        assert_eq!((history[0].claim.as_str(), history[0].cluster, history[0].found), (claim.as_str(), Cluster::A, 0));
+        let node = nodes.iter().find(|node| node.instance == history[0].instance).context("the node is known")?;
+        assert_eq!((node.cluster, &node.zone), (Cluster::A, &in_ec2.zone));
     }
     Ok(())
 }
@@ -103,7 +148,8 @@ async fn the_audit_log_has_the_body_of_a_delete(bed: &'static Bed) -> Result<()>
     let tool = bed.take_tool();
     let mark = bed.audit_mark(Cluster::B)?;
     let maps = Api::<ConfigMap>::namespaced(bed.client(Cluster::B, &tool.user).await?, "default");
-    let map: ConfigMap = serde_json::from_value(json!({ "metadata": { "name": "audited" }, "data": { "key": "value" } }))?;
+    let map: ConfigMap =
+        serde_json::from_value(json!({ "metadata": { "name": "audited" }, "data": { "key": "value" } }))?;
     let uid = maps.create(&PostParams::default(), &map).await?.metadata.uid.context("a created object has a uid")?;
     maps.get("audited").await?;
     let preconditions = Preconditions { uid: Some(uid.clone()), ..Preconditions::default() };
@@ -147,7 +193,7 @@ async fn a_component_is_stopped_and_restarted() -> Result<()> {
     let client = bed.client(Cluster::A, users::ADMIN).await?;
     let namespaces = Api::<Namespace>::all(client.clone());
     let namespace = |name: &str| serde_json::from_value::<Namespace>(json!({ "metadata": { "name": name } }));
-    let accounts = |name: &str| Api::<k8s_openapi::api::core::v1::ServiceAccount>::namespaced(client.clone(), name);
+    let accounts = |name: &str| Api::<ServiceAccount>::namespaced(client.clone(), name);
 
     bed.signal(Cluster::A, Component::KubeControllerManager, Act::Stop).await?;
     namespaces.create(&PostParams::default(), &namespace("halted")?).await?;
@@ -168,7 +214,6 @@ async fn a_component_is_stopped_and_restarted() -> Result<()> {
 
 async fn it_dies_with_a_killed_parent() -> Result<()> {
     let mut parent = KillOnDrop(holder().spawn()?);
-    let started = Instant::now();
     let stdout = parent.0.stdout.take().context("stdout is a pipe")?;
     let directory = tokio::task::spawn_blocking(|| -> Result<PathBuf> {
         let mut line = String::new();
@@ -176,9 +221,12 @@ async fn it_dies_with_a_killed_parent() -> Result<()> {
         Ok(PathBuf::from(line.trim()))
     })
     .await??;
-    let _ = started;
     ensure!(directory.is_dir(), "the bed has no directory: {}", directory.display());
-    ensure!(processes_of(&directory)?.len() > 12, "fewer processes than there must be: {:?}", processes_of(&directory)?);
+    ensure!(
+        processes_of(&directory)?.len() > 12,
+        "fewer processes than there must be: {:?}",
+        processes_of(&directory)?
+    );
 
     parent.0.kill()?;
     eventually("no process of the bed and no directory", GONE, async || {
@@ -237,7 +285,10 @@ async fn with_an_old_go_it_says_what_to_install() -> Result<()> {
         Ok(())
     })
     .await?;
-    assert!(error.starts_with("the bed is built with Go 1.26.0 or newer and the `go` in PATH is 1.21.13: install it"), "{error}");
+    assert!(
+        error.starts_with("the bed is built with Go 1.26.0 or newer and the `go` in PATH is 1.21.13: install it"),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -249,7 +300,10 @@ async fn without_a_network_it_says_so() -> Result<()> {
         Ok(())
     })
     .await?;
-    assert!(error.starts_with("the bed needs the network once, to download Go modules, and cannot reach it ("), "{error}");
+    assert!(
+        error.starts_with("the bed needs the network once, to download Go modules, and cannot reach it ("),
+        "{error}"
+    );
     assert!(error.ends_with("or set STS_MIGRATE_BED_BIN to a directory with ready binaries"), "{error}");
     Ok(())
 }

@@ -85,7 +85,7 @@ pub(crate) async fn eventually<T>(
     mut look: impl AsyncFnMut() -> Result<Option<T>>,
 ) -> Result<T> {
     let started = Instant::now();
-    let mut last = None;
+    let mut last;
     loop {
         match look().await {
             Ok(Some(found)) => return Ok(found),
@@ -146,7 +146,8 @@ impl Operator {
     pub(crate) fn with(bed: &Bed, user: &str, access_key: &str) -> Result<Self> {
         let home = tempfile::Builder::new().prefix("sts-migrate-home-").tempdir().context("create a home directory")?;
         let mut operator = Operator { home, environment: Vec::new() };
-        let path = env::join_paths(bed.kubectl().parent().into_iter().chain([Path::new("/usr/bin"), Path::new("/bin")]))?;
+        let path =
+            env::join_paths(bed.kubectl().parent().into_iter().chain([Path::new("/usr/bin"), Path::new("/bin")]))?;
         operator.set("HOME", operator.home.path().to_owned());
         operator.set("PATH", path);
         operator.set("KUBECONFIG", bed.kubeconfig(user)?);

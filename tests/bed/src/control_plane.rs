@@ -124,6 +124,11 @@ impl ControlPlane {
         Ok(plane)
     }
 
+    /// Returns the cluster.
+    pub(crate) fn cluster(&self) -> Cluster {
+        self.cluster
+    }
+
     /// Returns where the cluster's API server is.
     pub(crate) fn place(&self) -> Place {
         Place {

@@ -20,11 +20,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::audit::{self, Mark};
-use crate::control::Control;
 use crate::control_plane::{self, Component};
 use crate::supervisor::{self, Act, Assignment, ComponentOrder, Report};
 use crate::toolchain::Binaries;
-use crate::{BedOptions, Cluster, users};
+use crate::{BedOptions, Cluster, ec2, node, users};
 
 /// How long a supervisor may take to end everything before it is killed with all its processes.
 const END_DEADLINE: Duration = Duration::from_secs(10);
@@ -81,7 +80,8 @@ impl Bed {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let binaries = Binaries::find_or_build()?;
         // From here on the supervisor removes it.
-        let directory = tempfile::Builder::new().prefix("sts-migrate-bed-").tempdir().context("create the bed's directory")?.keep();
+        let directory =
+            tempfile::Builder::new().prefix("sts-migrate-bed-").tempdir().context("create the bed's directory")?.keep();
         match launch(&directory, &binaries, options) {
             Ok((supervisor, ready)) => Ok(Bed {
                 directory,
@@ -148,9 +148,14 @@ impl Bed {
         &self.ready.ec2_url
     }
 
-    /// Returns the client of everything below `/_bed/`.
-    pub fn control(&self) -> Control {
-        Control::new(self.ec2_url())
+    /// Returns the hand on EC2: its volumes, delays, permissions and logs.
+    pub fn ec2(&self) -> ec2::Control {
+        ec2::Control::new(self.ec2_url())
+    }
+
+    /// Returns the hand on the nodes and on the pods that run there.
+    pub fn nodes(&self) -> node::Control {
+        node::Control::new(self.ec2_url())
     }
 
     /// Returns the path of kubectl.
@@ -185,7 +190,7 @@ impl Bed {
     pub fn take_tool(&self) -> Tool {
         let number = self.tools.fetch_add(1, Ordering::Relaxed);
         assert!(number < users::TOOL_COUNT, "all {} identities of the tool are taken", users::TOOL_COUNT);
-        Tool { number, user: users::tool(number), access_key: format!("AKIATOOL{number:012}") }
+        Tool { number, user: users::tool(number), access_key: ec2::tool_key(number) }
     }
 
     /// Takes the next user without rights; [`Bed::grant`] gives it some.
@@ -222,7 +227,13 @@ impl Bed {
 
     /// Stops, continues, kills or starts a real process. Disturbs all tests on this bed.
     pub async fn signal(&self, cluster: Cluster, component: Component, act: Act) -> Result<()> {
-        self.control().post("/_bed/components", &ComponentOrder { cluster, component, act }).await
+        let url = format!("{}/_bed/components", self.ec2_url());
+        let order = ComponentOrder { cluster, component, act };
+        let answer = reqwest::Client::new().post(url).json(&order).send().await.context("reach the bed")?;
+        if !answer.status().is_success() {
+            bail!(answer.text().await?);
+        }
+        Ok(())
     }
 
     fn audit_log(&self, cluster: Cluster) -> PathBuf {
@@ -243,8 +254,7 @@ impl Drop for Bed {
 
 /// Starts a supervisor and waits for its report.
 fn launch(directory: &Path, binaries: &Binaries, options: BedOptions) -> Result<(Child, Ready)> {
-    let assignment =
-        Assignment { directory: directory.to_owned(), binaries: binaries.directory().to_owned(), options };
+    let assignment = Assignment { directory: directory.to_owned(), binaries: binaries.directory().to_owned(), options };
     let log_path = directory.join("supervisor.log");
     let log = fs::File::create(&log_path).with_context(|| format!("create {}", log_path.display()))?;
     let mut supervisor = Command::new(env::current_exe().context("find this executable")?)

@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 pub mod audit;
 pub mod balancer;
 mod certificates;
-pub mod control;
 mod control_plane;
 pub mod csi;
 pub mod ec2;
@@ -28,10 +27,9 @@ pub mod toolchain;
 pub mod users;
 pub mod workload;
 
-pub use control::Control;
 pub use control_plane::Component;
 pub use handle::{Bed, Place, Tool};
-pub use supervisor::{Act, ComponentOrder, supervise_if_asked};
+pub use supervisor::{Act, supervise_if_asked};
 
 /// What a bed is started with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -40,11 +38,20 @@ pub struct BedOptions {
     pub keep_logs: Option<PathBuf>,
     /// Nodes in each of the two zones of each cluster.
     pub nodes_per_zone: u32,
+    /// How long EC2's state changes take.
+    pub ec2: ec2::Timings,
+    /// How long things take on the nodes.
+    pub node: node::Timings,
 }
 
 impl Default for BedOptions {
     fn default() -> Self {
-        BedOptions { keep_logs: None, nodes_per_zone: 2 }
+        BedOptions {
+            keep_logs: None,
+            nodes_per_zone: 2,
+            ec2: ec2::Timings::default(),
+            node: node::Timings::default(),
+        }
     }
 }
 

@@ -25,7 +25,7 @@ mod objects;
 mod process;
 mod start;
 
-pub use components::ComponentOrder;
+pub(crate) use components::ComponentOrder;
 pub use process::Act;
 pub(crate) use process::tail;
 
@@ -99,7 +99,7 @@ async fn run(assignment: &Assignment) -> Result<()> {
         Ok((ready, running)) => {
             report(&Report::Ready(ready))?;
             let _ = end.await;
-            running.end().await;
+            running.processes.end().await;
             Ok(())
         }
         Err(error) => {
@@ -142,7 +142,9 @@ fn report(report: &Report) -> Result<()> {
 
 /// Copies every log of the bed to a directory that stays.
 fn keep_logs(bed: &Path, kept: &Path) -> Result<()> {
-    for (directory, target) in [(bed.to_owned(), kept.to_owned()), (bed.join("a"), kept.join("a")), (bed.join("b"), kept.join("b"))] {
+    for (directory, target) in
+        [(bed.to_owned(), kept.to_owned()), (bed.join("a"), kept.join("a")), (bed.join("b"), kept.join("b"))]
+    {
         fs::create_dir_all(&target).with_context(|| format!("create {}", target.display()))?;
         let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
         for path in entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "log")) {

@@ -22,8 +22,15 @@ const GO_SUM: &str = include_str!("../control-plane/go.sum");
 pub const READY_BINARIES: &str = "STS_MIGRATE_BED_BIN";
 
 /// Names of the binaries as the build makes them. Etcd's is called after the last part of its path.
-const NAMES: [&str; 7] =
-    ["server", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "csi-attacher", "csi-provisioner"];
+const NAMES: [&str; 7] = [
+    "server",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubectl",
+    "csi-attacher",
+    "csi-provisioner",
+];
 
 /// A directory that has all binaries of the bed.
 #[derive(Clone, Debug)]
@@ -95,7 +102,9 @@ fn cache_directory() -> Result<PathBuf> {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = set("XDG_CACHE_HOME").filter(|path| path.is_absolute()).or_else(|| Some(set("HOME")?.join(".cache")));
     let Some(base) = base else {
-        bail!("the bed has no place for its binaries: set HOME or XDG_CACHE_HOME, or {READY_BINARIES} to a directory that has them");
+        bail!(
+            "the bed has no place for its binaries: set HOME or XDG_CACHE_HOME, or {READY_BINARIES} to a directory that has them"
+        );
     };
     let cache = base.join("sts-migrate");
     fs::create_dir_all(&cache).with_context(|| format!("create the cache directory {}", cache.display()))?;

@@ -36,7 +36,8 @@ pub(super) async fn create(client: &Client) -> Result<()> {
 }
 
 fn storage_class(name: &str, reclaim_policy: &str, default: bool) -> Value {
-    let annotations = if default { json!({ "storageclass.kubernetes.io/is-default-class": "true" }) } else { json!({}) };
+    let annotations =
+        if default { json!({ "storageclass.kubernetes.io/is-default-class": "true" }) } else { json!({}) };
     json!({
         "metadata": { "name": name, "annotations": annotations },
         "provisioner": DRIVER,

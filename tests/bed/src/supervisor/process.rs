@@ -221,7 +221,11 @@ pub(crate) fn tail(log: &Path) -> String {
         Ok(bytes) => {
             let text = String::from_utf8_lossy(&bytes);
             let lines: Vec<&str> = text.lines().collect();
-            lines[lines.len().saturating_sub(TAIL_LINES)..].iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
+            lines[lines.len().saturating_sub(TAIL_LINES)..]
+                .iter()
+                .map(|line| format!("    {line}"))
+                .collect::<Vec<_>>()
+                .join("\n")
         }
         Err(error) => format!("    (cannot read {}: {error})", log.display()),
     }

@@ -99,13 +99,16 @@ fn flags() -> Vec<String> {
         "-buildvcs=false".into(),
         "-trimpath".into(),
         // Without the version, servers say v0.0.0-master.
-        format!("-ldflags=-s -w -X {variable}.gitVersion={version} -X {variable}.gitMajor={major} -X {variable}.gitMinor={minor}"),
+        format!(
+            "-ldflags=-s -w -X {variable}.gitVersion={version} -X {variable}.gitMajor={major} -X {variable}.gitMinor={minor}"
+        ),
     ]
 }
 
 fn check_go() -> Result<()> {
     let wanted = wanted_go();
-    let instead = format!("install it from https://go.dev/dl/ or set {READY_BINARIES} to a directory with ready binaries");
+    let instead =
+        format!("install it from https://go.dev/dl/ or set {READY_BINARIES} to a directory with ready binaries");
     let output = match go(&["env", "GOVERSION"]).current_dir("/").output() {
         Ok(output) => output,
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -186,7 +189,13 @@ fn compile(module: &Path, output: &Path, packages: u64) -> Result<()> {
 /// Turns Go's words into an error that says what to do where that is known.
 fn explain(talk: &str) -> anyhow::Error {
     let network = [
-        "dial tcp", "no such host", "i/o timeout", "connection refused", "proxyconnect", "TLS handshake", "network is unreachable",
+        "dial tcp",
+        "no such host",
+        "i/o timeout",
+        "connection refused",
+        "proxyconnect",
+        "TLS handshake",
+        "network is unreachable",
         "module lookup disabled",
     ];
     if let Some(line) = talk.lines().find(|line| network.iter().any(|words| line.contains(words))) {
@@ -197,7 +206,9 @@ fn explain(talk: &str) -> anyhow::Error {
         );
     }
     if talk.contains("no space left on device") {
-        return anyhow!("the disk is full: the bed's build needs about 6 GB in Go's caches and the temporary directory");
+        return anyhow!(
+            "the disk is full: the bed's build needs about 6 GB in Go's caches and the temporary directory"
+        );
     }
     let lines: Vec<&str> = talk.lines().collect();
     let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
