@@ -3,10 +3,17 @@
 //! World in, next action out: [`world`] is what both clusters and EC2 are seen to be, [`plan`] is what
 //! was agreed on, and [`decide::decide`] says what comes next. Everything else reads, acts or talks.
 
+mod act;
+mod connect;
 pub mod decide;
+mod drive;
+mod events;
 #[cfg(test)]
 mod fixtures;
+mod observe;
 pub mod plan;
 pub mod record;
+mod store;
 pub mod translate;
+mod ui;
 pub mod world;

@@ -63,6 +63,31 @@ pub enum Stop {
     TimedOut { waited_for: String, seconds: u64 },
     /// Claims of ordinals out of range, and nobody has chosen.
     Idle { choice: IdleClaims },
+    /// The server says no to a call.
+    ActRefused { what: String, reason: String },
+    /// A call was made again and again without effect.
+    ActUnheeded { what: String, times: u32, reason: String },
+    /// A command of the operator's failed.
+    CommandFailed { command: String, reason: String },
+    /// The same reads were asked for without end: a defect of this program.
+    Stuck { reads: String },
+}
+
+impl Stop {
+    /// Returns whether it says that this command is not for this migration or its turn: nothing is
+    /// written then, the record's last failure included (I-21).
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Stop::SeveralSets
+                | Stop::OtherCluster { .. }
+                | Stop::Record { .. }
+                | Stop::OtherMigration { .. }
+                | Stop::RollbackBegun
+                | Stop::PointOfNoReturn
+                | Stop::Ended { .. }
+        )
+    }
 }
 
 impl std::fmt::Display for Stop {
@@ -136,6 +161,12 @@ impl std::fmt::Display for Stop {
             Stop::Idle { .. } => {
                 write!(f, "the set has claims at ordinals out of range, and nobody has chosen what happens to them")
             }
+            Stop::ActRefused { what, reason } => write!(f, "the API server refuses to {what}: {reason}"),
+            Stop::ActUnheeded { what, times, reason } => {
+                write!(f, "{times} attempts to {what} were without effect: {reason}")
+            }
+            Stop::CommandFailed { command, reason } => write!(f, "{command} failed: {reason}"),
+            Stop::Stuck { reads } => write!(f, "the same is looked at without end, a defect of sts-migrate: {reads}"),
         }
     }
 }

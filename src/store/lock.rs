@@ -1,0 +1,461 @@
+//! The Lease in both clusters: taken before the first write, renewed while the run lasts, given back.
+//!
+//! [`crate::record::lease`] has the rules. Elapsed time is the larger of monotonic and wall clock,
+//! since a laptop's sleep stops the former (TL-3), and counts from when a renewal was *sent*. No two
+//! machines' clocks are compared: another holder's Lease is watched by our own.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::anyhow;
+use http::Method;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+use super::process;
+use crate::act;
+use crate::connect::{Call, CallError, Endpoints, REQUEST_TIMEOUT, path};
+use crate::observe;
+use crate::record::lease::{Claim, Found, Holder, LEASE_DURATION, RENEW_INTERVAL, claim, may_mutate};
+use crate::record::{MANAGED_BY, MANAGED_BY_LABEL};
+use crate::world::{Kind, Object, Side};
+
+/// How often another holder's Lease is looked at.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long an API server that does not answer is asked for its Lease.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How soon a renewal that failed is tried again.
+const RENEW_RETRY: Duration = Duration::from_secs(2);
+
+/// Another process that holds a Lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HeldBy {
+    /// Where.
+    pub(crate) side: Side,
+    /// `user@host` and process, for people.
+    pub(crate) who: String,
+}
+
+impl std::fmt::Display for HeldBy {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "the lock in the {} cluster is held by {}", self.side, self.who)
+    }
+}
+
+/// What is seen while another's Lease is watched.
+#[derive(Clone, Debug)]
+pub(crate) struct LockProgress {
+    /// Who holds it.
+    pub(crate) held_by: HeldBy,
+    /// For how long it was not renewed, by our own clock.
+    pub(crate) unrenewed_for: Duration,
+    /// After how long it is taken over.
+    pub(crate) duration: Duration,
+}
+
+/// Why the lock was not had.
+#[derive(Debug)]
+pub(crate) enum LockError {
+    /// Another process holds it and renews it.
+    Held(HeldBy),
+    /// A server refuses, or has no answer.
+    Failed(anyhow::Error),
+}
+
+/// How a Lease came to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gained {
+    /// Nobody can still be sending calls.
+    Freely,
+    /// Its former holder may be asleep: what a late call could hit must be touched.
+    TakenOver,
+}
+
+/// A time by both clocks.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    monotonic: Instant,
+    wall: SystemTime,
+}
+
+impl Moment {
+    fn now() -> Moment {
+        Moment { monotonic: Instant::now(), wall: SystemTime::now() }
+    }
+
+    fn elapsed(&self) -> Duration {
+        // A wall clock that was set back says nothing.
+        self.monotonic.elapsed().max(self.wall.elapsed().unwrap_or_default())
+    }
+}
+
+/// Our Lease in one cluster.
+#[derive(Clone, Debug)]
+struct Grip {
+    uid: String,
+    resource_version: String,
+    renewed: Moment,
+}
+
+struct Shared {
+    endpoints: Endpoints,
+    name: String,
+    own: Holder,
+    grips: [Mutex<Option<Grip>>; 2],
+    lost: Notify,
+    /// One renewal at a time for each side: two would overtake each other.
+    turns: [tokio::sync::Mutex<()>; 2],
+}
+
+/// Both Leases of one migration, renewed until this is dropped.
+pub(crate) struct Lock {
+    shared: Arc<Shared>,
+    renewal: AbortHandle,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.renewal.abort();
+    }
+}
+
+impl Lock {
+    /// Takes the Lease of A, then of B.
+    ///
+    /// `between` runs when A's is held: B's namespace may have to be made.
+    pub(crate) async fn acquire(
+        endpoints: &Endpoints,
+        name: &str,
+        between: impl Future<Output = anyhow::Result<()>>,
+        progress: &mut dyn FnMut(LockProgress),
+    ) -> Result<(Lock, Gained), LockError> {
+        let own = process::own().map_err(LockError::Failed)?;
+        let shared = Arc::new(Shared {
+            endpoints: endpoints.clone(),
+            name: name.to_owned(),
+            own,
+            grips: [Mutex::new(None), Mutex::new(None)],
+            lost: Notify::new(),
+            turns: Default::default(),
+        });
+        let first = shared.gain(Side::Source, progress).await?;
+        let second = async {
+            between.await.map_err(LockError::Failed)?;
+            shared.gain(Side::Destination, progress).await
+        };
+        let second = match second.await {
+            Ok(second) => second,
+            Err(error) => {
+                shared.release(Side::Source).await;
+                return Err(error);
+            }
+        };
+        let renewal = tokio::spawn(Arc::clone(&shared).renew_for_ever()).abort_handle();
+        let gained = if [first, second].contains(&Gained::TakenOver) { Gained::TakenOver } else { Gained::Freely };
+        Ok((Lock { shared, renewal }, gained))
+    }
+
+    /// Returns whether a mutation may be sent now.
+    pub(crate) fn is_firm(&self) -> bool {
+        Side::BOTH.into_iter().all(|side| self.shared.is_firm(side))
+    }
+
+    /// Waits until another process is seen to hold one of the Leases.
+    pub(crate) async fn lost(&self) {
+        self.shared.lost.notified().await;
+    }
+
+    /// Gets both Leases again after a sleep, a long outage or a loss; then everything must be looked
+    /// at again.
+    pub(crate) async fn regain(&self, progress: &mut dyn FnMut(LockProgress)) -> Result<Gained, LockError> {
+        let mut gained = Gained::Freely;
+        for side in Side::BOTH {
+            if !self.shared.is_firm(side) && self.shared.gain(side, progress).await? == Gained::TakenOver {
+                gained = Gained::TakenOver;
+            }
+        }
+        Ok(gained)
+    }
+
+    /// Gives both Leases back, so that the next run need not wait.
+    pub(crate) async fn release(&self) {
+        self.renewal.abort();
+        tokio::join!(self.shared.release(Side::Source), self.shared.release(Side::Destination));
+    }
+
+    /// Deletes both Leases: the migration has ended.
+    pub(crate) async fn remove(&self) {
+        self.renewal.abort();
+        tokio::join!(self.shared.remove(Side::Source), self.shared.remove(Side::Destination));
+    }
+}
+
+impl Shared {
+    fn grip(&self, side: Side) -> std::sync::MutexGuard<'_, Option<Grip>> {
+        self.grips[side as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_firm(&self, side: Side) -> bool {
+        self.grip(side).as_ref().is_some_and(|grip| may_mutate(grip.renewed.elapsed(), REQUEST_TIMEOUT))
+    }
+
+    /// Takes one Lease, watching another holder's for as long as the rules say.
+    async fn gain(&self, side: Side, progress: &mut dyn FnMut(LockProgress)) -> Result<Gained, LockError> {
+        let _turn = self.turns[side as usize].lock().await;
+        let mut watched: Option<(String, Moment)> = None;
+        let began = Moment::now();
+        loop {
+            let answer = observe::get(self.endpoints.cluster(side), Kind::Lease, &self.name).await;
+            let lease = match answer {
+                Ok(lease) => lease,
+                Err(unknown) if unknown.passing && began.elapsed() < PATIENCE => {
+                    tokio::time::sleep(WATCH_INTERVAL).await;
+                    continue;
+                }
+                Err(unknown) => return Err(self.failed(side, "read", &unknown.reason)),
+            };
+            let Some(lease) = lease else {
+                match self.create(side).await {
+                    Ok(true) => return Ok(Gained::Freely),
+                    Ok(false) => continue,
+                    // 404: there is no such namespace, and nobody will make it.
+                    Err(error) if error.is_passing() && error.code() != Some(404) && began.elapsed() < PATIENCE => {
+                        tokio::time::sleep(WATCH_INTERVAL).await;
+                        continue;
+                    }
+                    Err(error) => return Err(self.failed(side, "create", &error.to_string())),
+                }
+            };
+            let found = match self.found(&lease, &mut watched) {
+                Ok(found) => found,
+                Err(who) => return Err(LockError::Held(HeldBy { side, who })),
+            };
+            let gained = match claim(&found) {
+                Claim::Held | Claim::Take => Gained::Freely,
+                Claim::TakeOver => Gained::TakenOver,
+                Claim::Watch => {
+                    if let Found::Other { unrenewed_for, duration, .. } = found {
+                        let held_by = HeldBy { side, who: describe(&lease) };
+                        progress(LockProgress { held_by, unrenewed_for, duration });
+                    }
+                    tokio::time::sleep(WATCH_INTERVAL).await;
+                    continue;
+                }
+            };
+            match self.write(side, &lease, true).await {
+                Ok(()) => return Ok(gained),
+                Err(error) if error.code() == Some(409) || error.is_passing() && began.elapsed() < PATIENCE => {
+                    // Somebody was faster, or the reply was lost: what is there now decides.
+                    tokio::time::sleep(WATCH_INTERVAL).await;
+                }
+                Err(error) => return Err(self.failed(side, "write", &error.to_string())),
+            }
+        }
+    }
+
+    /// Says what a Lease is to us; an error names a holder that was seen to be alive.
+    fn found(&self, lease: &Object, watched: &mut Option<(String, Moment)>) -> Result<Found, String> {
+        let identity = lease.text("/spec/holderIdentity").unwrap_or_default();
+        if identity.is_empty() {
+            return Ok(Found::Nobody);
+        }
+        if identity == self.own.identity() {
+            return Ok(Found::Own);
+        }
+        // Both, so that a renewal is seen even where a server would not change one of them.
+        let version = format!("{identity} {}", lease.text("/spec/renewTime").unwrap_or_default());
+        let since = match watched {
+            Some((seen, since)) if *seen == version => *since,
+            Some(_) => return Err(describe(lease)),
+            None => watched.insert((version, Moment::now())).1,
+        };
+        Ok(Found::Other {
+            known_dead: Holder::parse(identity).is_some_and(|holder| process::is_known_dead(&holder, &self.own)),
+            unrenewed_for: since.elapsed(),
+            duration: lease
+                .number("/spec/leaseDurationSeconds")
+                .and_then(|seconds| u64::try_from(seconds).ok())
+                .map_or(LEASE_DURATION, Duration::from_secs),
+        })
+    }
+
+    /// Creates the Lease; false when somebody else just did.
+    async fn create(&self, side: Side) -> Result<bool, CallError> {
+        let cluster = self.endpoints.cluster(side);
+        let now = now();
+        let lease = json!({
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": { "name": self.name, "namespace": cluster.namespace, "labels": { MANAGED_BY_LABEL: MANAGED_BY } },
+            "spec": {
+                "holderIdentity": self.own.identity(),
+                "leaseDurationSeconds": LEASE_DURATION.as_secs(),
+                "acquireTime": now,
+                "renewTime": now,
+            },
+        });
+        let at = path(Kind::Lease, &cluster.namespace, None);
+        let sent = Moment::now();
+        match cluster.call(Call::with_body(Method::POST, at, lease).query("fieldManager", "sts-migrate")).await {
+            Ok(answer) => {
+                self.hold(side, answer, sent);
+                Ok(true)
+            }
+            Err(error) if error.code() == Some(409) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes ourselves into the Lease as it was seen, anew or once more.
+    async fn write(&self, side: Side, seen: &Object, anew: bool) -> Result<(), CallError> {
+        let mut spec = json!({ "renewTime": now() });
+        if anew {
+            let transitions = seen.number("/spec/leaseTransitions").unwrap_or_default();
+            spec["holderIdentity"] = json!(self.own.identity());
+            spec["leaseDurationSeconds"] = json!(LEASE_DURATION.as_secs());
+            spec["acquireTime"] = spec["renewTime"].clone();
+            spec["leaseTransitions"] = json!(transitions + 1);
+        }
+        let cluster = self.endpoints.cluster(side);
+        let at = path(Kind::Lease, &cluster.namespace, Some(&self.name));
+        let sent = Moment::now();
+        let call = act::patch(at, seen.uid(), seen.resource_version(), json!({ "spec": spec }));
+        let answer = cluster.call(call).await?;
+        self.hold(side, answer, sent);
+        Ok(())
+    }
+
+    fn hold(&self, side: Side, answer: Value, sent: Moment) {
+        let lease = Object(answer);
+        *self.grip(side) = Some(Grip {
+            uid: lease.uid().to_owned(),
+            resource_version: lease.resource_version().to_owned(),
+            renewed: sent,
+        });
+    }
+
+    async fn renew_for_ever(self: Arc<Self>) {
+        let one = |side| {
+            let shared = Arc::clone(&self);
+            async move {
+                let mut pause = RENEW_INTERVAL;
+                loop {
+                    tokio::time::sleep(pause).await;
+                    pause = if shared.renew(side).await { RENEW_INTERVAL } else { RENEW_RETRY };
+                }
+            }
+        };
+        tokio::join!(one(Side::Source), one(Side::Destination));
+    }
+
+    /// Renews one Lease; false when that failed.
+    async fn renew(&self, side: Side) -> bool {
+        let _turn = self.turns[side as usize].lock().await;
+        let Some(grip) = self.grip(side).clone() else {
+            return false;
+        };
+        let seen = Object(json!({ "metadata": { "uid": grip.uid, "resourceVersion": grip.resource_version } }));
+        match self.write(side, &seen, false).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(%side, %error, "the Lease was not renewed");
+                if matches!(error.code(), Some(404 | 409)) {
+                    self.check(side).await;
+                }
+                false
+            }
+        }
+    }
+
+    /// Looks whose the Lease is after a conflict.
+    async fn check(&self, side: Side) {
+        match observe::get(self.endpoints.cluster(side), Kind::Lease, &self.name).await {
+            Ok(Some(lease)) if lease.text("/spec/holderIdentity") == Some(self.own.identity().as_str()) => {
+                // Ours, changed by another hand or by a renewal whose reply was lost.
+                if let Some(grip) = self.grip(side).as_mut() {
+                    grip.uid = lease.uid().to_owned();
+                    grip.resource_version = lease.resource_version().to_owned();
+                }
+            }
+            Ok(_) => {
+                *self.grip(side) = None;
+                self.lost.notify_one();
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Empties the Lease if it is still ours.
+    async fn release(&self, side: Side) {
+        let _turn = self.turns[side as usize].lock().await;
+        let Some(lease) = self.ours(side).await else {
+            return;
+        };
+        let cluster = self.endpoints.cluster(side);
+        let at = path(Kind::Lease, &cluster.namespace, Some(&self.name));
+        let nobody = json!({ "spec": { "holderIdentity": "" } });
+        if let Err(error) = cluster.call(act::patch(at, lease.uid(), lease.resource_version(), nobody)).await {
+            tracing::warn!(%side, %error, "the Lease was not given back");
+        }
+        *self.grip(side) = None;
+    }
+
+    async fn remove(&self, side: Side) {
+        let _turn = self.turns[side as usize].lock().await;
+        let Some(lease) = self.ours(side).await else {
+            return;
+        };
+        let cluster = self.endpoints.cluster(side);
+        let at = path(Kind::Lease, &cluster.namespace, Some(&self.name));
+        if let Err(error) = cluster.call(act::delete(at, lease.uid(), lease.resource_version(), false)).await {
+            tracing::warn!(%side, %error, "the Lease was not deleted");
+        }
+        *self.grip(side) = None;
+    }
+
+    /// Returns the Lease if we hold it.
+    async fn ours(&self, side: Side) -> Option<Object> {
+        self.grip(side).as_ref()?;
+        let lease = observe::get(self.endpoints.cluster(side), Kind::Lease, &self.name).await.ok()??;
+        (lease.text("/spec/holderIdentity") == Some(self.own.identity().as_str())).then_some(lease)
+    }
+
+    fn failed(&self, side: Side, verb: &str, reason: &str) -> LockError {
+        let context = &self.endpoints.cluster(side).context;
+        LockError::Failed(anyhow!("{verb} Lease `{}` in the {side} cluster `{context}`: {reason}", self.name))
+    }
+}
+
+fn describe(lease: &Object) -> String {
+    let identity = lease.text("/spec/holderIdentity").unwrap_or_default();
+    Holder::parse(identity)
+        .map_or_else(|| identity.to_owned(), |holder| format!("{} (process {})", holder.who, holder.pid))
+}
+
+/// Returns the wall clock as Kubernetes' MicroTime; for people and for telling renewals apart only.
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_micro_times() {
+        let now = now();
+        assert_eq!(now.len(), "2026-01-02T03:04:05.678901Z".len(), "{now}");
+        assert!(now.parse::<jiff::Timestamp>().is_ok());
+    }
+
+    #[test]
+    fn elapsed_is_the_larger_of_both_clocks() {
+        let slept = Moment { monotonic: Instant::now(), wall: SystemTime::now() - Duration::from_secs(3600) };
+        assert!(slept.elapsed() >= Duration::from_secs(3600));
+        let set_back = Moment { monotonic: Instant::now(), wall: SystemTime::now() + Duration::from_secs(3600) };
+        assert!(set_back.elapsed() < Duration::from_secs(1));
+    }
+}
