@@ -9,6 +9,7 @@ use ::bed::toolchain::Binaries;
 use libtest_mimic::Arguments;
 
 mod bed;
+mod node;
 mod support;
 
 /// Tests side by side, unless `--test-threads` says otherwise: they mostly wait.
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
 
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let trials = [bed::trials()].into_iter().flatten().collect::<Vec<_>>();
+    let trials = [bed::trials(), node::trials()].into_iter().flatten().collect::<Vec<_>>();
 
     let needs_bed = trials.iter().any(|trial| {
         trial.kind() == support::NEEDS_BED && !arguments.is_filtered_out(trial) && !arguments.is_ignored(trial)

@@ -315,9 +315,7 @@ impl Life {
 
     /// Posts why the pod does not start.
     async fn wait_creating(&mut self, reason: &str) {
-        if self.view.restarts == 0 {
-            self.view.containers = Containers::Waiting { reason: "ContainerCreating", message: reason.to_owned() };
-        }
+        self.view.containers = Containers::Waiting { reason: "ContainerCreating", message: reason.to_owned() };
         self.post().await;
     }
 
