@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -17,9 +17,10 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use libtest_mimic::Trial;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::support::{KillOnDrop, alone, eventually, holder, on_bed};
+use crate::support::{KillOnDrop, alone, eventually, holder, on_bed, own_bed, start_bed};
 
 /// How long processes may take to be gone after their bed has ended.
 const GONE: Duration = Duration::from_secs(10);
@@ -35,6 +36,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         alone("bed::two_beds_run_side_by_side", two_beds_run_side_by_side),
         alone("bed::a_component_is_stopped_and_restarted", a_component_is_stopped_and_restarted),
         alone("bed::it_dies_with_a_killed_parent", it_dies_with_a_killed_parent),
+        alone("bed::it_dies_with_a_killed_supervisor", it_dies_with_a_killed_supervisor),
+        alone("bed::a_failed_start_shows_the_guilty_log", a_failed_start_shows_the_guilty_log),
         alone("bed::without_go_it_says_what_to_install", without_go_it_says_what_to_install),
         alone("bed::with_an_old_go_it_says_what_to_install", with_an_old_go_it_says_what_to_install),
         alone("bed::without_a_network_it_says_so", without_a_network_it_says_so),
@@ -167,9 +170,9 @@ async fn the_audit_log_has_the_body_of_a_delete(bed: &'static Bed) -> Result<()>
 }
 
 async fn two_beds_run_side_by_side() -> Result<()> {
-    let (one, two) = tokio::try_join!(start(BedOptions::default()), start(BedOptions::default()))?;
+    let (one, two) = tokio::try_join!(own_bed(BedOptions::default()), start_bed(BedOptions::default()))?;
     let mut uids = BTreeSet::new();
-    for bed in [&one, &two] {
+    for bed in [&*one, &two] {
         for cluster in Cluster::BOTH {
             uids.insert(system_uid(bed, cluster).await?);
         }
@@ -183,13 +186,8 @@ async fn two_beds_run_side_by_side() -> Result<()> {
     Ok(())
 }
 
-/// Starts a bed without keeping the test's thread from other things.
-async fn start(options: BedOptions) -> Result<Bed> {
-    tokio::task::spawn_blocking(|| Bed::start(options)).await?
-}
-
 async fn a_component_is_stopped_and_restarted() -> Result<()> {
-    let bed = start(BedOptions::default()).await?;
+    let bed = own_bed(BedOptions::default()).await?;
     let client = bed.client(Cluster::A, users::ADMIN).await?;
     let namespaces = Api::<Namespace>::all(client.clone());
     let namespace = |name: &str| serde_json::from_value::<Namespace>(json!({ "metadata": { "name": name } }));
@@ -212,22 +210,25 @@ async fn a_component_is_stopped_and_restarted() -> Result<()> {
     Ok(())
 }
 
-async fn it_dies_with_a_killed_parent() -> Result<()> {
+/// Starts a bed in a process of its own and returns that process with the bed's directory.
+async fn held_bed() -> Result<(KillOnDrop, PathBuf)> {
     let mut parent = KillOnDrop(holder().spawn()?);
     let stdout = parent.0.stdout.take().context("stdout is a pipe")?;
-    let directory = tokio::task::spawn_blocking(|| -> Result<PathBuf> {
+    let line = tokio::task::spawn_blocking(|| -> Result<String> {
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
-        Ok(PathBuf::from(line.trim()))
-    })
-    .await??;
+        Ok(line)
+    });
+    let directory = PathBuf::from(line.await??.trim());
     ensure!(directory.is_dir(), "the bed has no directory: {}", directory.display());
-    ensure!(
-        processes_of(&directory)?.len() > 12,
-        "fewer processes than there must be: {:?}",
-        processes_of(&directory)?
-    );
+    let processes = processes_of(&directory)?;
+    // Its supervisor and six real processes in each cluster.
+    ensure!(processes.len() == 13, "not the processes that there must be: {processes:?}");
+    Ok((parent, directory))
+}
 
+async fn it_dies_with_a_killed_parent() -> Result<()> {
+    let (mut parent, directory) = held_bed().await?;
     parent.0.kill()?;
     eventually("no process of the bed and no directory", GONE, async || {
         let left = processes_of(&directory)?;
@@ -238,18 +239,75 @@ async fn it_dies_with_a_killed_parent() -> Result<()> {
     .await
 }
 
+async fn it_dies_with_a_killed_supervisor() -> Result<()> {
+    let (mut parent, directory) = held_bed().await?;
+    let supervisor = process_ids()
+        .find(|&id| {
+            command_line(id)
+                .is_some_and(|line| line.contains("__bed-supervisor") && line.contains(&*directory.to_string_lossy()))
+        })
+        .and_then(Pid::from_raw)
+        .context("the bed has a supervisor")?;
+    kill_process(supervisor, Signal::KILL)?;
+    eventually("no process of the bed", GONE, async || {
+        let left = processes_of(&directory)?;
+        ensure!(left.is_empty(), "left: {left:?}");
+        Ok(Some(()))
+    })
+    .await?;
+    // Its parent cleans up when it ends.
+    drop(parent.0.stdin.take());
+    assert!(tokio::task::spawn_blocking(move || parent.0.wait()).await??.success());
+    assert!(!directory.exists());
+    Ok(())
+}
+
+async fn a_failed_start_shows_the_guilty_log() -> Result<()> {
+    let real = bed::toolchain::Binaries::find_or_build()?;
+    let error = said(|command, place| {
+        for entry in fs::read_dir(real.directory())? {
+            let entry = entry?;
+            symlink(entry.path(), place.join(entry.file_name()))?;
+        }
+        let broken = place.join("kube-apiserver");
+        fs::remove_file(&broken)?;
+        fs::write(&broken, "#!/bin/sh\necho the disk of etcd is on fire >&2\nexit 3\n")?;
+        fs::set_permissions(&broken, fs::Permissions::from_mode(0o755))?;
+        command.env(bed::toolchain::READY_BINARIES, place);
+        Ok(())
+    })
+    .await?;
+    assert!(error.contains("kube-apiserver ended by itself; its log ends with:"), "{error}");
+    assert!(error.contains("the disk of etcd is on fire"), "{error}");
+    Ok(())
+}
+
 /// Returns the command lines of all processes that name a directory.
 fn processes_of(directory: &Path) -> Result<Vec<String>> {
     let directory = directory.to_str().context("a temporary directory is UTF-8")?;
-    let command_lines = fs::read_dir("/proc")?
-        .flatten()
-        .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
-        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
-    Ok(command_lines.filter(|line| line.contains(directory)).collect())
+    Ok(process_ids().filter_map(command_line).filter(|line| line.contains(directory)).collect())
+}
+
+fn process_ids() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+fn command_line(id: i32) -> Option<String> {
+    // It may have ended meanwhile.
+    let line = fs::read(format!("/proc/{id}/cmdline")).ok()?;
+    Some(String::from_utf8_lossy(&line).replace('\0', " "))
+}
+
+/// Runs a holder that must fail, with an empty cache, and returns its error, which is one line.
+async fn refused(change: impl FnOnce(&mut Command, &Path) -> Result<()>) -> Result<String> {
+    let error = said(change).await?;
+    assert_eq!(error.lines().count(), 1, "{error}");
+    Ok(error)
 }
 
 /// Runs a holder that must fail, with an empty cache, and returns its error.
-async fn refused(change: impl FnOnce(&mut Command, &Path) -> Result<()>) -> Result<String> {
+async fn said(change: impl FnOnce(&mut Command, &Path) -> Result<()>) -> Result<String> {
     let place = tempfile::tempdir()?;
     let mut command = holder();
     command.env_remove(bed::toolchain::READY_BINARIES).env("XDG_CACHE_HOME", place.path().join("cache"));
@@ -257,9 +315,8 @@ async fn refused(change: impl FnOnce(&mut Command, &Path) -> Result<()>) -> Resu
     let output = tokio::process::Command::from(command).kill_on_drop(true).output().await?;
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8(output.stderr)?;
-    let error = stderr.lines().find_map(|line| line.strip_prefix("error: ")).context("no error")?;
-    assert!(stderr.ends_with(&format!("{error}\n")), "more than one line of error: {stderr}");
-    Ok(error.to_owned())
+    let (_, error) = stderr.split_once("error: ").context("no error")?;
+    Ok(error.trim_end().to_owned())
 }
 
 async fn without_go_it_says_what_to_install() -> Result<()> {

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::future::Future;
 use std::io::{Read, Write};
+use std::ops::Deref;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -15,6 +16,7 @@ use bed::{Bed, BedOptions, Tool};
 use libtest_mimic::{Failed, Trial};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::sleep;
 
 /// The kind of the trials that use the shared bed.
@@ -67,6 +69,35 @@ pub(crate) fn shared_bed() -> &'static Bed {
             process::exit(1)
         })
     })
+}
+
+/// Starts a bed for one test that would disturb others: one that restarts servers, say.
+///
+/// One at a time: each takes some 1.5 GB. The bed ends when the returned value is dropped.
+pub(crate) async fn own_bed(options: BedOptions) -> Result<OwnBed> {
+    static TURN: Mutex<()> = Mutex::const_new(());
+    let turn = TURN.lock().await;
+    Ok(OwnBed { bed: start_bed(options).await?, _turn: turn })
+}
+
+/// Starts a bed without keeping the runtime from other things.
+pub(crate) async fn start_bed(options: BedOptions) -> Result<Bed> {
+    tokio::task::spawn_blocking(|| Bed::start(options)).await?
+}
+
+/// A bed of one test.
+#[derive(Debug)]
+pub(crate) struct OwnBed {
+    bed: Bed,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Deref for OwnBed {
+    type Target = Bed;
+
+    fn deref(&self) -> &Bed {
+        &self.bed
+    }
 }
 
 /// Ends the shared bed where it was started: statics are never dropped.

@@ -131,7 +131,9 @@ impl Bed {
     pub async fn client(&self, cluster: Cluster, user: &str) -> Result<Client> {
         let kubeconfig: Kubeconfig = serde_json::from_value(self.kubeconfig_value(user))?;
         let options = KubeConfigOptions { context: Some(cluster.name().to_owned()), ..Default::default() };
-        let config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+        // A proxy of the environment leads away from the loopback address.
+        config.proxy_url = None;
         Ok(Client::try_from(config)?)
     }
 
@@ -229,7 +231,7 @@ impl Bed {
     pub async fn signal(&self, cluster: Cluster, component: Component, act: Act) -> Result<()> {
         let url = format!("{}/_bed/components", self.ec2_url());
         let order = ComponentOrder { cluster, component, act };
-        let answer = reqwest::Client::new().post(url).json(&order).send().await.context("reach the bed")?;
+        let answer = crate::loopback_client().post(url).json(&order).send().await.context("reach the bed")?;
         if !answer.status().is_success() {
             bail!(answer.text().await?);
         }
@@ -257,7 +259,12 @@ fn launch(directory: &Path, binaries: &Binaries, options: BedOptions) -> Result<
     let assignment = Assignment { directory: directory.to_owned(), binaries: binaries.directory().to_owned(), options };
     let log_path = directory.join("supervisor.log");
     let log = fs::File::create(&log_path).with_context(|| format!("create {}", log_path.display()))?;
-    let mut supervisor = Command::new(env::current_exe().context("find this executable")?)
+    let mut command = Command::new(env::current_exe().context("find this executable")?);
+    for name in ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+        // Everything that it talks to is on the loopback address.
+        command.env_remove(name);
+    }
+    let mut supervisor = command
         .arg(supervisor::ARGUMENT)
         .arg(serde_json::to_string(&assignment)?)
         .stdin(Stdio::piped())

@@ -77,3 +77,8 @@ impl Cluster {
         }
     }
 }
+
+/// Returns an HTTP client that uses no proxy of the environment: a bed is on the loopback address.
+fn loopback_client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().expect("a client without TLS can always be made")
+}

@@ -24,7 +24,7 @@ pub struct Control {
 impl Control {
     /// Makes a client from the URL of the EC2 endpoint, such as `http://127.0.0.1:4567`.
     pub fn new(endpoint: &str) -> Self {
-        Self { base: format!("{}/_bed/ec2", endpoint.trim_end_matches('/')), http: reqwest::Client::new() }
+        Self { base: format!("{}/_bed/ec2", endpoint.trim_end_matches('/')), http: crate::loopback_client() }
     }
 
     /// Returns the log of all requests.

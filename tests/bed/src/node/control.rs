@@ -96,7 +96,7 @@ pub struct Control {
 impl Control {
     /// Returns a client of the bed whose HTTP side is at `base`, such as `http://127.0.0.1:1234`.
     pub fn new(base: &str) -> Self {
-        Self { http: reqwest::Client::new(), base: base.trim_end_matches('/').to_owned() }
+        Self { http: crate::loopback_client(), base: base.trim_end_matches('/').to_owned() }
     }
 
     /// Returns the nodes of both clusters.
