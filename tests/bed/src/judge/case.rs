@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use crate::Cluster;
+use crate::audit::Mark;
 use crate::facts::HistoryEntry;
 
 use super::Snapshot;
@@ -83,6 +84,8 @@ pub struct Case {
     pub histories: BTreeMap<String, Vec<HistoryEntry>>,
     /// When `before` was looked at.
     pub since: Timestamp,
+    /// The ends of the audit logs at that time.
+    pub marks: Vec<(Cluster, Mark)>,
     /// Where the test leaves the migration.
     pub expected: Expected,
 }

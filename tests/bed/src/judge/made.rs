@@ -122,6 +122,7 @@ impl Made {
             before,
             histories: BTreeMap::new(),
             since: start(),
+            marks: Vec::new(),
             expected: Expected::Midway,
         };
         Made { evidence, case }
