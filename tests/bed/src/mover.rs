@@ -171,11 +171,8 @@ impl Mover {
             self.stop(ordinal).await.context("stop the pod in A")?;
             self.pass_gate(&self.a, ordinal).await.context("await the volumes")?;
         }
-        let replicas = if self.makes(Mistake::ScaleBeyondHandedOver) {
-            self.replicas()
-        } else {
-            ordinal - self.start() + 1
-        };
+        let replicas =
+            if self.makes(Mistake::ScaleBeyondHandedOver) { self.replicas() } else { ordinal - self.start() + 1 };
         self.grow(replicas).await.context("grow the set in B")?;
         if self.makes(Mistake::NextBeforeAvailable) {
             return Ok(());

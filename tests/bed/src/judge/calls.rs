@@ -104,9 +104,7 @@ pub(super) fn i12_plan_before_the_first_change(view: &View<'_>) -> Vec<Violation
     if !view.case.keeps_state {
         return Vec::new();
     }
-    let is_own = |event: &Event| {
-        OWN_RESOURCES.contains(&event.resource.as_str()) || is_create_of(event, "namespaces")
-    };
+    let is_own = |event: &Event| OWN_RESOURCES.contains(&event.resource.as_str()) || is_create_of(event, "namespaces");
     let Some(first) = view.acts().find(|event| !is_own(event)) else { return Vec::new() };
     Cluster::BOTH
         .into_iter()
@@ -118,9 +116,7 @@ pub(super) fn i12_plan_before_the_first_change(view: &View<'_>) -> Vec<Violation
                     && event.completed <= first.received
             })
         })
-        .map(|cluster| {
-            violation("I-12", format!("no plan is in {} before the first change", cluster.name()), &[first])
-        })
+        .map(|cluster| violation("I-12", format!("no plan is in {} before the first change", cluster.name()), &[first]))
         .collect()
 }
 
@@ -155,9 +151,7 @@ fn may_change(view: &View<'_>, event: &Event) -> bool {
     let in_place = event.namespace == case.namespace(event.cluster);
     match event.resource.as_str() {
         "namespaces" => create && event.cluster == Cluster::B && name == case.destination,
-        "persistentvolumes" if create => {
-            handle_of(&event.body).is_some_and(|handle| case.volume(&handle).is_some())
-        }
+        "persistentvolumes" if create => handle_of(&event.body).is_some_and(|handle| case.volume(&handle).is_some()),
         "persistentvolumes" => view.named.contains_key(&(event.cluster, name.to_owned())),
         "persistentvolumeclaims" => in_place && case.volume_of_claim(name).is_some(),
         "statefulsets" => in_place && name == case.set,
@@ -284,15 +278,19 @@ mod tests {
 
     #[test]
     fn i9_sees_finalizers_removed_in_each_way() {
-        let metadata = |finalizers: Value| json!({"metadata": {"uid": "u", "resourceVersion": "7", "finalizers": finalizers}});
+        let metadata =
+            |finalizers: Value| json!({"metadata": {"uid": "u", "resourceVersion": "7", "finalizers": finalizers}});
         for (verb, body) in [
             ("patch", metadata(Value::Null)),
             ("update", metadata(json!([]))),
-            ("patch", json!([
-                {"op": "test", "path": "/metadata/uid", "value": "u"},
-                {"op": "test", "path": "/metadata/resourceVersion", "value": "7"},
-                {"op": "remove", "path": "/metadata/finalizers/0"},
-            ])),
+            (
+                "patch",
+                json!([
+                    {"op": "test", "path": "/metadata/uid", "value": "u"},
+                    {"op": "test", "path": "/metadata/resourceVersion", "value": "7"},
+                    {"op": "remove", "path": "/metadata/finalizers/0"},
+                ]),
+            ),
         ] {
             let mut made = Made::new();
             made.write(1, TOOL, Cluster::A, verb, "persistentvolumes", "", "pv-0", body);

@@ -126,10 +126,7 @@ async fn set_volume(control: &ec2::Control, case: &Case, claim: &str, ordinal: i
     Ok(SetVolume { handle, zone, ordinal, claim: claim.to_owned(), volume: name.to_owned() })
 }
 
-async fn histories(
-    control: &ec2::Control,
-    case: &Case,
-) -> Result<BTreeMap<String, Vec<crate::facts::HistoryEntry>>> {
+async fn histories(control: &ec2::Control, case: &Case) -> Result<BTreeMap<String, Vec<crate::facts::HistoryEntry>>> {
     let mut histories = BTreeMap::new();
     for volume in &case.volumes {
         histories.insert(volume.handle.clone(), control.history(&volume.handle).await?);
@@ -247,7 +244,8 @@ fn keep_related(objects: &mut Vec<Object>, source: &str, destination: &str) {
         let namespace = object.text("/spec/claimRef/namespace");
         namespace == if object.cluster == Cluster::A { source } else { destination }
     };
-    let handles: BTreeSet<String> = objects.iter().filter(|object| claimed_here(object)).filter_map(Object::handle).collect();
+    let handles: BTreeSet<String> =
+        objects.iter().filter(|object| claimed_here(object)).filter_map(Object::handle).collect();
     let related = |object: &Object| object.handle().is_some_and(|handle| handles.contains(&handle));
     let volumes: BTreeSet<(Cluster, String)> = objects
         .iter()

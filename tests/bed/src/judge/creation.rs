@@ -195,8 +195,7 @@ fn translated_volume(view: &View<'_>, event: &Event) -> Vec<Violation> {
 }
 
 fn translated_claim(view: &View<'_>, event: &Event) -> Vec<Violation> {
-    let Some(source) =
-        view.case.before.get(Cluster::A, "persistentvolumeclaims", &view.case.source, &event.name)
+    let Some(source) = view.case.before.get(Cluster::A, "persistentvolumeclaims", &view.case.source, &event.name)
     else {
         return Vec::new();
     };

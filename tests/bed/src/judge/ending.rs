@@ -105,9 +105,11 @@ fn left_over(view: &View<'_>, cluster: Cluster) -> Vec<String> {
         });
         let first = before.map(|revision| &revision.body).or(created.map(|create| &create.body));
         // Another set with an equal selector may have adopted it: then it is that one's.
-        let adopted = revision.body.pointer("/metadata/ownerReferences").and_then(Value::as_array).is_some_and(
-            |owners| owners.iter().any(|owner| owner["name"] != case.set.as_str()),
-        );
+        let adopted = revision
+            .body
+            .pointer("/metadata/ownerReferences")
+            .and_then(Value::as_array)
+            .is_some_and(|owners| owners.iter().any(|owner| owner["name"] != case.set.as_str()));
         first.is_some_and(|first| is_owned_by_set(first, &case.set)) && !adopted
     }));
     left.into_iter().map(|object| format!("{} is left over", object.title())).collect()

@@ -113,9 +113,10 @@ impl Event {
 
     /// Returns whether it is a fresh list that would show this object if it existed.
     pub fn lists(&self, resource: &str, namespace: &str, name: &str) -> bool {
-        let all_fields = self.query.get("fieldSelector").is_none_or(|selector| {
-            selector.is_empty() || *selector == format!("metadata.name={name}")
-        });
+        let all_fields = self
+            .query
+            .get("fieldSelector")
+            .is_none_or(|selector| selector.is_empty() || *selector == format!("metadata.name={name}"));
         self.verb == "list"
             && self.succeeded()
             && self.is_fresh_read()
@@ -141,7 +142,9 @@ impl Event {
             return None;
         }
         match &self.body {
-            Value::Array(operations) => operations.iter().rev().find_map(|operation| operation_assigns(operation, path)),
+            Value::Array(operations) => {
+                operations.iter().rev().find_map(|operation| operation_assigns(operation, path))
+            }
             Value::Null => None,
             body => {
                 let mut value = body;
@@ -164,9 +167,7 @@ impl Event {
             ("delete", body) => body.pointer("/preconditions").and_then(|preconditions| preconditions.get(field)),
             (_, Value::Array(operations)) => operations
                 .iter()
-                .find(|operation| {
-                    operation["op"] == "test" && operation["path"] == format!("/metadata/{field}")
-                })
+                .find(|operation| operation["op"] == "test" && operation["path"] == format!("/metadata/{field}"))
                 .map(|operation| &operation["value"]),
             (_, body) => body.pointer("/metadata").and_then(|metadata| metadata.get(field)),
         };
@@ -219,8 +220,7 @@ impl Event {
 fn operation_assigns(operation: &Value, path: &[&str]) -> Option<Value> {
     let kind = operation["op"].as_str()?;
     let target = operation["path"].as_str()?;
-    let steps: Vec<String> =
-        target.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~")).collect();
+    let steps: Vec<String> = target.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~")).collect();
     if steps.len() > path.len() || steps.iter().zip(path).any(|(step, wanted)| step != wanted) {
         return None;
     }

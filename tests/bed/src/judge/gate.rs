@@ -53,11 +53,7 @@ fn open_gate(view: &View<'_>, leaving: Cluster, ordinal: i64, start: &Event) -> 
         .filter(|volume| view.last_holder(&volume.handle, start.received) == Some(leaving))
         .filter_map(|volume| {
             let missing = missing_at_gate(view, leaving, volume, start.received).err()?;
-            let what = format!(
-                "pod {} may start on {} although {missing}",
-                view.case.pod(ordinal),
-                volume.handle
-            );
+            let what = format!("pod {} may start on {} although {missing}", view.case.pod(ordinal), volume.handle);
             Some(violation("I-6", what, &[start]))
         })
         .collect()
@@ -80,9 +76,7 @@ fn missing_at_gate(view: &View<'_>, leaving: Cluster, volume: &SetVolume, until:
             .absent_since(leaving, "volumeattachments", "", attachment, until)
             .ok_or_else(|| format!("VolumeAttachment {attachment} still exists in {place}"))?;
         let seen = seen_absent(view, leaving, "volumeattachments", "", attachment, gone.max(pod_seen), until)
-            .ok_or_else(|| {
-                format!("nothing shows that its VolumeAttachment was seen gone in {place} after the pod")
-            })?;
+            .ok_or_else(|| format!("nothing shows that its VolumeAttachment was seen gone in {place} after the pod"))?;
         attachment_seen = attachment_seen.max(seen);
     }
     if attachments.is_empty() {
@@ -98,7 +92,11 @@ fn missing_at_gate(view: &View<'_>, leaving: Cluster, volume: &SetVolume, until:
     match described.as_slice() {
         [.., one, two] => {
             let free = |seen: &crate::facts::VolumeSeen| seen.state == "available" && seen.attachments.is_empty();
-            if free(one) && free(two) { Ok(()) } else { Err("EC2 did not say twice in a row that it is free".to_owned()) }
+            if free(one) && free(two) {
+                Ok(())
+            } else {
+                Err("EC2 did not say twice in a row that it is free".to_owned())
+            }
         }
         few => Err(format!(
             "EC2 was asked {} times about it after its VolumeAttachment was seen gone, not twice",
@@ -165,9 +163,8 @@ fn missing_forward(view: &View<'_>, ordinal: i64, at: Timestamp) -> Vec<String> 
             for name in view.volumes_naming(cluster, &volume.handle) {
                 let policy = view.value_at(cluster, "persistentvolumes", "", name, &RECLAIM_POLICY, at);
                 // Someone else's late change is a matter of I-2, which knows what could be known.
-                let others = policy
-                    .as_ref()
-                    .is_some_and(|(writer, _)| writer.is_some_and(|writer| !view.is_tools(writer)));
+                let others =
+                    policy.as_ref().is_some_and(|(writer, _)| writer.is_some_and(|writer| !view.is_tools(writer)));
                 if !others && policy.is_none_or(|(_, policy)| policy != "Retain") {
                     missing.push(format!("{name} in {} is not Retain", cluster.name()));
                 }
@@ -245,15 +242,8 @@ fn missing_locks(view: &View<'_>, at: Timestamp) -> Vec<String> {
 }
 
 /// What the tool may rest a decision on; anything else it may do without.
-const RESTED_ON: [&str; 7] = [
-    "pods",
-    "nodes",
-    "persistentvolumes",
-    "persistentvolumeclaims",
-    "volumeattachments",
-    "statefulsets",
-    "leases",
-];
+const RESTED_ON: [&str; 7] =
+    ["pods", "nodes", "persistentvolumes", "persistentvolumeclaims", "volumeattachments", "statefulsets", "leases"];
 
 /// I-22: after a read that failed, no destructive act follows before the same thing was read with
 /// an answer.
@@ -310,9 +300,8 @@ fn answers_same(read: &Event, failed: &Event) -> bool {
         "watch" => read.query.contains_key("sendInitialEvents"),
         _ => true,
     };
-    let selectors = |event: &Event| {
-        (event.query.get("labelSelector").cloned(), event.query.get("fieldSelector").cloned())
-    };
+    let selectors =
+        |event: &Event| (event.query.get("labelSelector").cloned(), event.query.get("fieldSelector").cloned());
     let as_wide = selectors(read) == (None, None) || selectors(read) == selectors(failed);
     read.cluster == failed.cluster
         && read.resource == failed.resource

@@ -376,16 +376,20 @@ impl Made {
 
     /// An object does not exist any more.
     pub(super) fn forget(&mut self, cluster: Cluster, resource: &str, name: &str) {
-        self.evidence.live.objects.retain(|object| {
-            object.cluster != cluster || object.resource != resource || object.name() != name
-        });
+        self.evidence
+            .live
+            .objects
+            .retain(|object| object.cluster != cluster || object.resource != resource || object.name() != name);
     }
 
     /// An object from before exists again.
     pub(super) fn bring_back(&mut self, cluster: Cluster, resource: &str, name: &str) {
-        let before = self.case.before.objects.iter().find(|object| {
-            object.cluster == cluster && object.resource == resource && object.name() == name
-        });
+        let before = self
+            .case
+            .before
+            .objects
+            .iter()
+            .find(|object| object.cluster == cluster && object.resource == resource && object.name() == name);
         self.evidence.live.objects.extend(before.cloned());
     }
 }

@@ -89,12 +89,8 @@ pub(super) fn i11_no_dangling_owner(view: &View<'_>) -> Vec<Violation> {
     }
     for cluster in Cluster::BOTH {
         let live = &view.evidence.live;
-        let existing: BTreeSet<&str> = live
-            .objects
-            .iter()
-            .filter(|object| object.cluster == cluster)
-            .map(|object| object.uid())
-            .collect();
+        let existing: BTreeSet<&str> =
+            live.objects.iter().filter(|object| object.cluster == cluster).map(|object| object.uid()).collect();
         for resource in OWNED {
             for object in live.of(cluster, resource).filter(|object| is_ours(view, object)) {
                 for owner in object.owners().into_iter().filter(|owner| !existing.contains(owner)) {
@@ -111,9 +107,10 @@ pub(super) fn i11_no_dangling_owner(view: &View<'_>) -> Vec<Violation> {
 fn gives_owner(event: &Event, owner: &str) -> bool {
     let references = event.assigns(&["metadata", "ownerReferences"]);
     let references = references.as_ref().and_then(Value::as_array);
-    references.into_iter().flatten().any(|reference| {
-        reference["uid"] == owner && reference.get("$patch").is_none_or(|patch| patch != "delete")
-    })
+    references
+        .into_iter()
+        .flatten()
+        .any(|reference| reference["uid"] == owner && reference.get("$patch").is_none_or(|patch| patch != "delete"))
 }
 
 fn is_ours(view: &View<'_>, object: &Object) -> bool {

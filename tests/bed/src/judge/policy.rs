@@ -43,22 +43,18 @@ fn destructive_without_retain(view: &View<'_>, cluster: Cluster, name: &str) -> 
         if view.absent_since(cluster, "persistentvolumes", "", name, at).is_some() {
             continue;
         }
-        let Some((writer, policy)) = view.value_at(cluster, "persistentvolumes", "", name, &RECLAIM_POLICY, at)
-        else {
+        let Some((writer, policy)) = view.value_at(cluster, "persistentvolumes", "", name, &RECLAIM_POLICY, at) else {
             continue;
         };
         let noticed = writer.is_none_or(|writer| {
             let since = writer.received;
-            at.duration_since(since) >= NOTICE
-                || view.looked(cluster, "persistentvolumes", "", name, since, at)
+            at.duration_since(since) >= NOTICE || view.looked(cluster, "persistentvolumes", "", name, since, at)
         });
         // What the tool itself wrote back is judged by the conditions of that.
         let own = writer.is_some_and(|writer| view.is_tools(writer));
         if policy != "Retain" && !own && noticed {
-            let what = format!(
-                "a destructive call while the PersistentVolume {name} in {} has {policy}",
-                cluster.name()
-            );
+            let what =
+                format!("a destructive call while the PersistentVolume {name} in {} has {policy}", cluster.name());
             let shown: Vec<&Event> = writer.into_iter().chain([act]).collect();
             return Some(violation("I-2", what, &shown));
         }
@@ -85,9 +81,9 @@ fn retain_not_seen(view: &View<'_>, name: &str) -> Option<Violation> {
 
 fn written_back_too_early(view: &View<'_>, cluster: Cluster, name: &str, volume: &SetVolume) -> Vec<Violation> {
     let mut violations = Vec::new();
-    let written = view.acts().filter(|act| {
-        act.cluster == cluster && act.is_about("persistentvolumes", "", name) && act.verb != "create"
-    });
+    let written = view
+        .acts()
+        .filter(|act| act.cluster == cluster && act.is_about("persistentvolumes", "", name) && act.verb != "create");
     for act in written {
         if act.assigns(&RECLAIM_POLICY).is_none_or(|policy| policy == "Retain") {
             continue;
@@ -101,13 +97,7 @@ fn written_back_too_early(view: &View<'_>, cluster: Cluster, name: &str, volume:
 }
 
 /// Returns which conditions for writing `Delete` back are not true at that moment.
-fn missing_conditions(
-    view: &View<'_>,
-    cluster: Cluster,
-    name: &str,
-    volume: &SetVolume,
-    act: &Event,
-) -> Vec<String> {
+fn missing_conditions(view: &View<'_>, cluster: Cluster, name: &str, volume: &SetVolume, act: &Event) -> Vec<String> {
     let at = act.received;
     let namespace = view.case.namespace(cluster);
     let mut missing = Vec::new();
@@ -128,7 +118,10 @@ fn missing_conditions(
                 && event.verb == "delete"
                 && event.is_about(resource, namespace, object)
                 && event.received <= at
-                && view.lives(cluster, resource, namespace, object).last().is_some_and(|life| life.born < event.received)
+                && view
+                    .lives(cluster, resource, namespace, object)
+                    .last()
+                    .is_some_and(|life| life.born < event.received)
         });
         if terminating {
             missing.push(format!("{object} is being deleted"));

@@ -113,15 +113,13 @@ impl<'a> View<'a> {
 
     /// Returns the tool's deletes of the set in a cluster.
     pub(super) fn set_deletes(&self, cluster: Cluster) -> impl Iterator<Item = &'a Event> {
-        self.acts()
-            .filter(move |event| event.cluster == cluster && event.verb == "delete" && self.is_set(event))
+        self.acts().filter(move |event| event.cluster == cluster && event.verb == "delete" && self.is_set(event))
     }
 
     /// Returns the tool's creates of the set in a cluster.
     pub(super) fn set_creates(&self, cluster: Cluster) -> impl Iterator<Item = &'a Event> {
-        self.acts().filter(move |event| {
-            event.cluster == cluster && is_create_of(event, "statefulsets") && self.is_set(event)
-        })
+        self.acts()
+            .filter(move |event| event.cluster == cluster && is_create_of(event, "statefulsets") && self.is_set(event))
     }
 
     /// Returns the writes that gave the set a number of replicas, by anybody, in order.
@@ -275,9 +273,7 @@ impl<'a> View<'a> {
             .iter()
             .filter(|change| change.at <= at)
             .rev()
-            .find_map(|change| {
-                change.now.attachments.iter().find(|attachment| attachment.state != "detached")
-            })
+            .find_map(|change| change.now.attachments.iter().find(|attachment| attachment.state != "detached"))
             .and_then(|attachment| self.evidence.instances.get(&attachment.instance).copied())
     }
 

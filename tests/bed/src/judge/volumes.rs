@@ -133,14 +133,10 @@ fn running_pods_on_other_volumes(view: &View<'_>, cluster: Cluster) -> Vec<Viola
             continue;
         };
         let history = view.evidence.histories.get(&volume.handle).into_iter().flatten();
-        let started =
-            history.filter(|entry| entry.kind == HistoryKind::Start).any(|entry| entry.pod_uid == live.uid());
+        let started = history.filter(|entry| entry.kind == HistoryKind::Start).any(|entry| entry.pod_uid == live.uid());
         if is_ready(&live.body) && !started {
-            let what = format!(
-                "pod {pod} is Ready in {} but never started on its volume {}",
-                cluster.name(),
-                volume.handle
-            );
+            let what =
+                format!("pod {pod} is Ready in {} but never started on its volume {}", cluster.name(), volume.handle);
             violations.push(Violation::new("I-23", what));
         }
     }
@@ -168,10 +164,7 @@ fn missing_pods(view: &View<'_>) -> Vec<Violation> {
 
 fn is_ready(pod: &serde_json::Value) -> bool {
     let conditions = pod.pointer("/status/conditions").and_then(serde_json::Value::as_array);
-    conditions
-        .into_iter()
-        .flatten()
-        .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    conditions.into_iter().flatten().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
 fn history_violation(invariant: &'static str, what: String, entries: &[&HistoryEntry]) -> Violation {

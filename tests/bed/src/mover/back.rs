@@ -45,8 +45,7 @@ impl Mover {
             .into_iter()
             .filter(|revision| revision["metadata"]["ownerReferences"][0]["uid"] == set["metadata"]["uid"])
             .collect();
-        let orphan =
-            DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
+        let orphan = DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
         self.b.delete(Kind::Set, &self.job.set, orphan).await?;
         self.b.await_gone(Kind::Set, &self.job.set, self.job.patience).await?;
         for revision in revisions {

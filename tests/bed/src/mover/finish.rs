@@ -17,7 +17,9 @@ impl Mover {
         for revision in self.a.list(Kind::Revision).await? {
             let old = &self.before.set["metadata"]["labels"];
             // Nothing owns it any more; a test has one set with these labels.
-            let orphan = revision.pointer("/metadata/ownerReferences").is_none_or(|owners| owners.as_array().is_none_or(Vec::is_empty));
+            let orphan = revision
+                .pointer("/metadata/ownerReferences")
+                .is_none_or(|owners| owners.as_array().is_none_or(Vec::is_empty));
             if orphan && revision["metadata"]["labels"]["app"] == old["app"] {
                 self.a.remove(Kind::Revision, text(&revision, "/metadata/name"), self.job.patience).await?;
             }

@@ -90,8 +90,5 @@ impl Mover {
 fn uses(pod: &Value, claim: &str) -> bool {
     let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array);
     !ENDED.contains(&text(pod, "/status/phase"))
-        && volumes
-            .into_iter()
-            .flatten()
-            .any(|volume| text(volume, "/persistentVolumeClaim/claimName") == claim)
+        && volumes.into_iter().flatten().any(|volume| text(volume, "/persistentVolumeClaim/claimName") == claim)
 }

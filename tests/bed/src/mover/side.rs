@@ -160,7 +160,11 @@ impl Side {
 }
 
 /// Waits until `holds`; a look that fails counts as "not yet".
-pub(super) async fn until(what: impl Display, patience: Duration, mut holds: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+pub(super) async fn until(
+    what: impl Display,
+    patience: Duration,
+    mut holds: impl AsyncFnMut() -> Result<bool>,
+) -> Result<()> {
     let deadline = Instant::now() + patience;
     loop {
         let looked = holds().await;
