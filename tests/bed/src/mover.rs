@@ -126,10 +126,6 @@ impl Mover {
         self.before.set["spec"]["replicas"].as_i64().unwrap_or(1)
     }
 
-    fn ordinals(&self) -> std::ops::Range<i64> {
-        self.start()..self.start() + self.replicas()
-    }
-
     fn pod(&self, ordinal: i64) -> String {
         format!("{}-{ordinal}", self.job.set)
     }

@@ -1,7 +1,6 @@
 //! What must have been looked at before an act: I-6, I-8, I-22.
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
 
 use crate::Cluster;
 use crate::facts::Ec2Call;
@@ -66,7 +65,7 @@ fn missing_at_gate(view: &View<'_>, leaving: Cluster, volume: &SetVolume, until:
     let gone = view
         .absent_since(leaving, "pods", namespace, &pod, until)
         .ok_or_else(|| format!("pod {pod} still exists in {place}"))?;
-    let pod_seen = seen_absent(view, leaving, "pods", namespace, &pod, gone, until)
+    let pod_seen = seen_absent(view, leaving, "pods", namespace, &pod, gone, Timestamp::MIN, until)
         .ok_or_else(|| format!("nothing shows that pod {pod} was seen gone in {place}"))?;
 
     let mut attachment_seen = pod_seen;
@@ -75,12 +74,12 @@ fn missing_at_gate(view: &View<'_>, leaving: Cluster, volume: &SetVolume, until:
         let gone = view
             .absent_since(leaving, "volumeattachments", "", attachment, until)
             .ok_or_else(|| format!("VolumeAttachment {attachment} still exists in {place}"))?;
-        let seen = seen_absent(view, leaving, "volumeattachments", "", attachment, gone.max(pod_seen), until)
+        let seen = seen_absent(view, leaving, "volumeattachments", "", attachment, gone, pod_seen, until)
             .ok_or_else(|| format!("nothing shows that its VolumeAttachment was seen gone in {place} after the pod"))?;
         attachment_seen = attachment_seen.max(seen);
     }
     if attachments.is_empty() {
-        attachment_seen = seen_absent(view, leaving, "volumeattachments", "", "", pod_seen, until)
+        attachment_seen = seen_absent(view, leaving, "volumeattachments", "", "", pod_seen, pod_seen, until)
             .ok_or_else(|| format!("nothing shows that VolumeAttachments were looked at in {place}"))?;
     }
 
@@ -105,7 +104,11 @@ fn missing_at_gate(view: &View<'_>, leaving: Cluster, volume: &SetVolume, until:
     }
 }
 
-/// Returns when the tool had first seen, by a fresh read begun after `gone`, that an object is absent.
+/// Returns when the tool had first seen, by a fresh read begun after `begun`, that an object which is
+/// gone since `gone` is absent.
+///
+/// A list that was under way when the object went may show it, or not: it counts.
+#[expect(clippy::too_many_arguments, reason = "an object, and three moments")]
 fn seen_absent(
     view: &View<'_>,
     cluster: Cluster,
@@ -113,10 +116,12 @@ fn seen_absent(
     namespace: &str,
     name: &str,
     gone: Timestamp,
+    begun: Timestamp,
     until: Timestamp,
 ) -> Option<Timestamp> {
     view.reads()
-        .filter(|read| read.cluster == cluster && read.received >= gone && read.completed <= until)
+        .filter(|read| read.cluster == cluster && read.received >= begun)
+        .filter(|read| read.completed >= gone && read.completed <= until)
         .find(|read| {
             let absent = read.verb == "get"
                 && read.code == 404
@@ -313,7 +318,7 @@ fn answers_same(read: &Event, failed: &Event) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::judge::made::{Made, TOOL};

@@ -224,8 +224,10 @@ impl<'a> View<'a> {
         created.chain(seen).collect()
     }
 
-    /// Returns the values that a field of an object had, with the write that gave each; the first
+    /// Returns the values that a field of an object had, with the write that made it so; the first
     /// one, from before, has none.
+    ///
+    /// Controllers write whole objects back all the time: only a write that changes the value counts.
     pub(super) fn values(
         &self,
         cluster: Cluster,
@@ -240,15 +242,20 @@ impl<'a> View<'a> {
             .before
             .get(cluster, resource, namespace, name)
             .and_then(|object| object.body.pointer(&pointer).cloned());
-        let mut values: Vec<_> = before.map(|value| (None, value)).into_iter().collect();
+        // The server takes the status from writes of the status only, and nothing else from those.
+        let of_status = path.first() == Some(&"status");
+        let mut values: Vec<(Option<&Event>, Value)> = before.map(|value| (None, value)).into_iter().collect();
+        // What is older is in the object from before, if there was one.
         let since = self.case.since;
-        values.extend(
-            self.writes()
-                .filter(|event| event.cluster == cluster && event.is_about(resource, namespace, name))
-                // What is older is in the object from before, if there was one.
-                .filter(|event| event.received > since)
-                .filter_map(|event| Some((Some(event), event.assigns(path)?))),
-        );
+        for event in self.writes().filter(|event| event.received > since && event.cluster == cluster) {
+            let counts = event.is_about(resource, namespace, name) && (event.subresource == "status") == of_status;
+            match event.assigns(path).filter(|_| counts) {
+                Some(value) if values.last().is_none_or(|(_, last)| *last != value) => {
+                    values.push((Some(event), value));
+                }
+                _ => {}
+            }
+        }
         values
     }
 
@@ -285,6 +292,8 @@ impl<'a> View<'a> {
     }
 
     /// Returns whether the tool looked at an object (or was watching it) between two moments.
+    ///
+    /// A read that was under way at the first moment may have seen it.
     pub(super) fn looked(
         &self,
         cluster: Cluster,
@@ -297,8 +306,8 @@ impl<'a> View<'a> {
         self.reads().any(|read| {
             let place = read.namespace.is_empty() || read.namespace == namespace;
             let covers = match read.verb.as_str() {
-                "get" => read.name == name && read.received >= from && read.completed <= to,
-                "list" => read.received >= from && read.completed <= to,
+                "get" => read.name == name && read.completed >= from && read.completed <= to,
+                "list" => read.completed >= from && read.completed <= to,
                 // An open watch shows each change as it happens.
                 _ => read.received <= to && read.completed >= from,
             };
