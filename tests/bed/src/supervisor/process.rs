@@ -175,10 +175,10 @@ impl Keeper {
 
     async fn obey(&self, act: Act, child: &mut Option<Child>) -> Result<()> {
         self.note(&format!("told to {act:?}"));
-        if matches!(act, Act::Kill | Act::Restart) {
-            if let Some(mut running) = child.take() {
-                running.kill().await.context("kill it")?;
-            }
+        if matches!(act, Act::Kill | Act::Restart)
+            && let Some(mut running) = child.take()
+        {
+            running.kill().await.context("kill it")?;
         }
         match act {
             Act::Stop => signal(child.as_ref(), Signal::STOP),
