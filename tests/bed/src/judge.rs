@@ -13,8 +13,9 @@
 //! | `policy` | I-2: reclaim policies |
 //! | `creation` | I-4, I-5, I-7, I-13: what is created, when, and how it was translated |
 //! | `gate` | I-6, I-8, I-22: what must have been looked at before an act |
-//! | `calls` | I-9, I-10, I-12, I-21: the form and the target of each single call |
+//! | `calls` | I-9, I-10, I-21: the form and the target of each single call |
 //! | `owners` | I-10, I-11, I-19: survivors and owner references |
+//! | `state` | I-12, I-14, I-18, I-24: what the tool keeps, repeats and leaves |
 //! | `ending` | I-15, I-16: what is left at the end |
 //!
 //! All clocks are those of one machine, so times of different logs may be compared.
@@ -33,6 +34,7 @@ mod gate;
 mod made;
 mod owners;
 mod policy;
+mod state;
 mod view;
 mod volumes;
 
@@ -90,14 +92,17 @@ const INVARIANTS: &[Invariant] = &[
     calls::i10_sets_are_orphaned,
     owners::i10_pods_survive_the_freeze,
     owners::i11_no_dangling_owner,
-    calls::i12_plan_before_the_first_change,
+    state::i12_plan_while_it_matters,
     creation::i13_translation_keeps_the_volume,
+    state::i14_nothing_twice,
     ending::i15_rolled_back,
     ending::i16_finalized,
+    state::i18_nothing_after_a_failure,
     owners::i19_survivors_of_a_rollback,
     calls::i21_only_the_sets_own_objects,
     gate::i22_unknown_is_never_absence,
     volumes::i23_the_same_bytes,
+    state::i24_nothing_leaks,
 ];
 
 /// Returns every violation of the invariants; none when the tool did all as it must.

@@ -1,18 +1,13 @@
-//! The form and the target of each single call: I-9, I-10, I-12, I-21.
+//! The form and the target of each single call: I-9, I-10, I-21.
 
 use serde_json::Value;
 
 use crate::Cluster;
 
 use super::evidence::handle_of;
+use super::state::{OWN_NAME, OWN_RESOURCES};
 use super::view::{View, is_create_of, violation};
 use super::{Event, Expected, Violation};
-
-/// What the names of everything that the tool keeps for itself contain.
-const OWN_NAME: &str = "sts-migrate";
-
-/// The resources in which the tool keeps its lock, its plan and its record.
-const OWN_RESOURCES: [&str; 3] = ["leases", "secrets", "configmaps"];
 
 /// Grace period that pods have if they do not say.
 const DEFAULT_GRACE: i64 = 30;
@@ -96,27 +91,6 @@ pub(super) fn i10_sets_are_orphaned(view: &View<'_>) -> Vec<Violation> {
             let what = format!("set {} is deleted in {} without Orphan", event.name, event.cluster.name());
             violation("I-10", what, &[event])
         })
-        .collect()
-}
-
-/// I-12: the plan is in both clusters before the first change.
-pub(super) fn i12_plan_before_the_first_change(view: &View<'_>) -> Vec<Violation> {
-    if !view.case.keeps_state {
-        return Vec::new();
-    }
-    let is_own = |event: &Event| OWN_RESOURCES.contains(&event.resource.as_str()) || is_create_of(event, "namespaces");
-    let Some(first) = view.acts().find(|event| !is_own(event)) else { return Vec::new() };
-    Cluster::BOTH
-        .into_iter()
-        .filter(|&cluster| {
-            !view.acts().any(|event| {
-                event.cluster == cluster
-                    && is_create_of(event, "secrets")
-                    && event.name.contains(OWN_NAME)
-                    && event.completed <= first.received
-            })
-        })
-        .map(|cluster| violation("I-12", format!("no plan is in {} before the first change", cluster.name()), &[first]))
         .collect()
 }
 
@@ -313,17 +287,6 @@ mod tests {
         let mut made = Made::new();
         made.delete(1, Cluster::A, "statefulsets", "a-space", "web").body["propagationPolicy"] = json!("Background");
         made.rejects(i10_sets_are_orphaned, "without Orphan");
-    }
-
-    #[test]
-    fn i12_wants_the_plan_first_in_both_clusters() {
-        let mut made = Made::new();
-        made.case.keeps_state = true;
-        made.write(1, TOOL, Cluster::A, "create", "secrets", "a-space", "sts-migrate-web-1", json!({}));
-        made.retain_all(3);
-        made.rejects(i12_plan_before_the_first_change, "no plan is in b");
-        made.write(2, TOOL, Cluster::B, "create", "secrets", "b-space", "sts-migrate-web-1", json!({}));
-        made.accepts(i12_plan_before_the_first_change);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
 use serde_json::Value;
 
+use crate::workload::Workload;
 use crate::{Bed, Cluster, Tool, ec2, users};
 
 use super::{Case, Event, Evidence, Expected, Object, Order, SetVolume, Snapshot, judge};
@@ -93,6 +94,11 @@ impl Case {
         }
         case.histories = histories(&control, &case).await?;
         Ok(case)
+    }
+
+    /// Returns the case of moving a workload, see [`Case::for_set`].
+    pub async fn for_workload(bed: &Bed, tool: &Tool, workload: &Workload, destination: &str) -> Result<Case> {
+        Case::for_set(bed, tool, workload.namespace(), workload.name(), destination).await
     }
 
     /// Returns the case with a claim that moves besides those of the templates: an idle one of an

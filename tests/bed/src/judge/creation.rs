@@ -1,5 +1,7 @@
 //! What is created, when, and how it was translated: I-4, I-5, I-7, I-13.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -68,6 +70,8 @@ pub(super) fn i4_created_without_server_fields(view: &View<'_>) -> Vec<Violation
 /// controller creates empty claims when the tool lets it.
 pub(super) fn i5_claims_only_on_their_own_volume(view: &View<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
+    // Controllers write the same claim back again and again.
+    let mut told = BTreeSet::new();
     for event in view.writes().filter(|event| event.received > view.case.since) {
         let volume = (event.resource == "persistentvolumeclaims"
             && event.namespace == view.case.namespace(event.cluster))
@@ -80,7 +84,8 @@ pub(super) fn i5_claims_only_on_their_own_volume(view: &View<'_>) -> Vec<Violati
                 None if is_create_of(event, "persistentvolumeclaims") => "",
                 None => continue,
             };
-            if !view.volumes_naming(event.cluster, &volume.handle).contains(&named) {
+            let right = view.volumes_naming(event.cluster, &volume.handle).contains(&named);
+            if !right && told.insert((event.cluster, volume.claim.as_str(), named.to_owned())) {
                 let what = format!(
                     "claim {} in {} has volumeName {named:?}, which is not a PersistentVolume of {}",
                     volume.claim,

@@ -4,11 +4,9 @@ use serde_json::Value;
 
 use crate::Cluster;
 
+use super::state::OWN_NAME;
 use super::view::{View, is_create_of, other};
 use super::{Expected, Object, Violation};
-
-/// What the names and annotations of everything that the tool leaves contain.
-const OWN_NAME: &str = "sts-migrate";
 
 /// The field of a set that says what becomes of claims.
 const RETENTION: &str = "/spec/persistentVolumeClaimRetentionPolicy";

@@ -135,6 +135,22 @@ impl Mistake {
         }
     }
 
+    /// Returns the invariants that break with it, now or by chance.
+    pub fn entails(self) -> &'static [&'static str] {
+        match self {
+            Mistake::NoRetain => &["I-8"],
+            // Until the garbage collector has taken them, its pods have an owner that is gone.
+            Mistake::BackgroundDeleteOfSet => &["I-11"],
+            Mistake::ErrorTakenForAbsence | Mistake::SetWithReplicas | Mistake::PodLeftRunning => &["I-6"],
+            Mistake::VolumesSwapped => &["I-5", "I-13"],
+            Mistake::NextBeforeAvailable => &["I-23"],
+            Mistake::DestinationLeftBehind => &["I-24"],
+            Mistake::SurvivorRestarted => &["I-15"],
+            Mistake::BackWithoutGate => &["I-15", "I-23", "I-24"],
+            _ => &[],
+        }
+    }
+
     /// Returns how far a mover must go to make it.
     pub fn reach(self) -> Reach {
         match self {
