@@ -189,7 +189,8 @@ pub(crate) fn world(plan: &Plan) -> World {
 }
 
 /// All kinds that a world may hold.
-pub(crate) const ALL_KINDS: [Kind; 27] = [
+pub(crate) const ALL_KINDS: [Kind; 30] = [
+    Kind::Application,
     Kind::ConfigMap,
     Kind::ControllerRevision,
     Kind::CronJob,
@@ -197,9 +198,11 @@ pub(crate) const ALL_KINDS: [Kind; 27] = [
     Kind::CsiNode,
     Kind::DaemonSet,
     Kind::Deployment,
+    Kind::HelmRelease,
     Kind::HorizontalPodAutoscaler,
     Kind::Ingress,
     Kind::Job,
+    Kind::Kustomization,
     Kind::Lease,
     Kind::Namespace,
     Kind::Node,

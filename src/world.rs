@@ -139,6 +139,8 @@ pub struct Shelf {
     listed: Option<Seq>,
     /// The newest list that failed, if it is newer than the last complete one.
     failed: Option<Unknown>,
+    /// Whether objects of several namespaces are here, under `namespace/name`.
+    everywhere: bool,
     entries: BTreeMap<String, Entry>,
 }
 
@@ -147,7 +149,10 @@ impl Shelf {
     pub fn put_list(&mut self, seq: Seq, objects: impl IntoIterator<Item = Object>) {
         let mut old = std::mem::take(&mut self.entries);
         for object in objects {
-            let name = object.name().to_owned();
+            let name = match self.everywhere {
+                true => format!("{}/{}", object.namespace(), object.name()),
+                false => object.name().to_owned(),
+            };
             let returned = old.remove(&name).is_some_and(|entry| entry.comes_back());
             self.entries.insert(name, Entry { seen: seq, state: State::Present(Arc::new(object)), returned });
         }
@@ -260,7 +265,9 @@ pub struct World {
 impl World {
     /// Returns what is known of a kind on a side, to be filled.
     pub fn shelf_mut(&mut self, side: Side, kind: Kind) -> &mut Shelf {
-        self.shelves.entry((side, kind)).or_default()
+        let shelf = self.shelves.entry((side, kind)).or_default();
+        shelf.everywhere = kind.is_everywhere();
+        shelf
     }
 
     /// Returns what is known of a kind on a side, if it was ever looked at.

@@ -4,6 +4,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "the variants are the kinds' own names")]
 pub enum Kind {
+    Application,
     ConfigMap,
     ControllerRevision,
     CronJob,
@@ -11,9 +12,11 @@ pub enum Kind {
     CsiNode,
     DaemonSet,
     Deployment,
+    HelmRelease,
     HorizontalPodAutoscaler,
     Ingress,
     Job,
+    Kustomization,
     Lease,
     Namespace,
     Node,
@@ -37,6 +40,7 @@ impl Kind {
     /// Returns group/version, kind and plural.
     fn names(self) -> (&'static str, &'static str, &'static str) {
         match self {
+            Kind::Application => ("argoproj.io/v1alpha1", "Application", "applications"),
             Kind::ConfigMap => ("v1", "ConfigMap", "configmaps"),
             Kind::ControllerRevision => ("apps/v1", "ControllerRevision", "controllerrevisions"),
             Kind::CronJob => ("batch/v1", "CronJob", "cronjobs"),
@@ -44,9 +48,11 @@ impl Kind {
             Kind::CsiNode => ("storage.k8s.io/v1", "CSINode", "csinodes"),
             Kind::DaemonSet => ("apps/v1", "DaemonSet", "daemonsets"),
             Kind::Deployment => ("apps/v1", "Deployment", "deployments"),
+            Kind::HelmRelease => ("helm.toolkit.fluxcd.io/v2", "HelmRelease", "helmreleases"),
             Kind::HorizontalPodAutoscaler => ("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
             Kind::Ingress => ("networking.k8s.io/v1", "Ingress", "ingresses"),
             Kind::Job => ("batch/v1", "Job", "jobs"),
+            Kind::Kustomization => ("kustomize.toolkit.fluxcd.io/v1", "Kustomization", "kustomizations"),
             Kind::Lease => ("coordination.k8s.io/v1", "Lease", "leases"),
             Kind::Namespace => ("v1", "Namespace", "namespaces"),
             Kind::Node => ("v1", "Node", "nodes"),
@@ -87,12 +93,15 @@ impl Kind {
         self.api_version().split_once('/').map_or("", |(group, _)| group)
     }
 
-    /// Returns whether its objects live in a namespace.
+    /// Returns whether its objects are read in the migration's namespace; [`Kind::is_everywhere`] are not.
     pub fn namespaced(self) -> bool {
         !matches!(
             self,
-            Kind::CsiDriver
+            Kind::Application
+                | Kind::CsiDriver
                 | Kind::CsiNode
+                | Kind::HelmRelease
+                | Kind::Kustomization
                 | Kind::Namespace
                 | Kind::Node
                 | Kind::PersistentVolume
@@ -103,10 +112,16 @@ impl Kind {
         )
     }
 
+    /// Returns whether its objects live in namespaces of their own choice and are listed over all of
+    /// them: a [`super::Shelf`] keeps them as `namespace/name`.
+    pub fn is_everywhere(self) -> bool {
+        matches!(self, Kind::Application | Kind::HelmRelease | Kind::Kustomization)
+    }
+
     /// Returns whether it comes from a CustomResourceDefinition: where that is missing, there are no
     /// such objects, and a 404 of the whole resource means an empty list.
     pub fn is_custom(self) -> bool {
-        matches!(self, Kind::ScaledObject | Kind::VerticalPodAutoscaler)
+        self.is_everywhere() || matches!(self, Kind::ScaledObject | Kind::VerticalPodAutoscaler)
     }
 }
 

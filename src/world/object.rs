@@ -146,4 +146,23 @@ impl Object {
     pub fn replicas(&self) -> i64 {
         self.number("/spec/replicas").unwrap_or(1)
     }
+
+    /// Returns the pod template of a workload (Deployment, Job, CronJob, set, …).
+    pub fn pod_template(&self) -> Option<&Value> {
+        self.at("/spec/jobTemplate/spec/template").or_else(|| self.at("/spec/template"))
+    }
+
+    /// Returns all labels and annotations.
+    pub fn marks(&self) -> impl Iterator<Item = (&str, &str)> {
+        ["/metadata/labels", "/metadata/annotations"]
+            .into_iter()
+            .filter_map(|pointer| self.at(pointer)?.as_object())
+            .flatten()
+            .filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
+    }
+
+    /// Returns the managing controller.
+    pub fn controller(&self) -> Option<OwnerReference<'_>> {
+        self.owners().find(|owner| owner.controller)
+    }
 }
