@@ -4,6 +4,7 @@
 //! was agreed on, and [`decide::decide`] says what comes next. Everything else reads, acts or talks.
 
 mod act;
+pub mod checks;
 mod connect;
 pub mod decide;
 mod drive;

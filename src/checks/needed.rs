@@ -1,0 +1,100 @@
+//! Which reads the checks still need.
+//!
+//! Asked again and again until nothing is needed: first the clusters, then lists, then what these
+//! name. A read that failed counts as made, so it ends; the check then says *unknown*.
+
+use std::collections::BTreeSet;
+
+use super::case::Case;
+use super::clusters::CLUSTER_NAMESPACE;
+use super::scope::Scope;
+use super::users::WORKLOADS;
+use super::{clusters, dependencies, gitops, order, rights};
+use crate::plan::Request;
+use crate::record::{Subject, stem};
+use crate::world::{Answer, Kind, Read, Side, VolumeId, World};
+
+/// Kinds that are listed on both sides.
+const BOTH: [Kind; 9] = [
+    Kind::HorizontalPodAutoscaler,
+    Kind::Ingress,
+    Kind::Node,
+    Kind::PersistentVolume,
+    Kind::PersistentVolumeClaim,
+    Kind::Pod,
+    Kind::ScaledObject,
+    Kind::Service,
+    Kind::StorageClass,
+];
+
+/// Returns the reads that [`preflight`](super::preflight) still needs, empty when all were made.
+pub fn needed(request: &Request, world: &World) -> Vec<Read> {
+    let scope = Scope { request, world };
+    let made = |reads: Vec<Read>| -> Vec<Read> {
+        let reads: BTreeSet<Read> = reads.into_iter().collect();
+        reads.into_iter().filter_map(|read| unmade(world, read)).collect()
+    };
+    let first = made(Side::BOTH.map(|side| Read::Get(side, Kind::Namespace, CLUSTER_NAMESPACE.to_owned())).to_vec());
+    let is_hopeless = !clusters::reachable(&scope).is_empty() || !clusters::distinct(&scope).is_empty();
+    if !first.is_empty() || is_hopeless {
+        return first;
+    }
+    let second = made(broad(&scope));
+    if !second.is_empty() {
+        return second;
+    }
+    let Some(case) = Case::new(scope) else {
+        // The namespaces that there are, for the nearest name.
+        let namespace = &request.source.namespace;
+        return match world.get(Side::Source, Kind::Namespace, namespace) {
+            Answer::Absent { .. } => made(vec![Read::List(Side::Source, Kind::Namespace)]),
+            _ => Vec::new(),
+        };
+    };
+    let mut reads = dependencies::reads(&case);
+    reads.extend(order::reads(&case));
+    reads.extend(gitops::reads(&case));
+    let volumes: BTreeSet<VolumeId> = case.claims.iter().filter_map(|claim| claim.id.clone()).collect();
+    reads.push(Read::Volumes(volumes.into_iter().collect()));
+    made(reads)
+}
+
+/// What is read before anything is known.
+fn broad(scope: &Scope<'_>) -> Vec<Read> {
+    let name = stem(Subject::Set, &scope.request.set_name);
+    let mut reads: Vec<Read> = rights::reads(scope).collect();
+    for side in Side::BOTH {
+        let kinds = BOTH.iter().chain(&WORKLOADS).chain(&[Kind::VerticalPodAutoscaler]);
+        reads.extend(kinds.map(|kind| Read::List(side, *kind)));
+        reads.push(Read::Get(side, Kind::Namespace, scope.place(side).namespace.clone()));
+        reads.push(Read::Get(side, Kind::ConfigMap, name.clone()));
+        reads.push(Read::Get(side, Kind::Lease, name.clone()));
+    }
+    reads.push(Read::List(Side::Source, Kind::PodDisruptionBudget));
+    reads.push(Read::List(Side::Destination, Kind::CsiDriver));
+    reads.push(Read::List(Side::Destination, Kind::CsiNode));
+    reads
+}
+
+/// Returns what of a read was not made yet.
+fn unmade(world: &World, read: Read) -> Option<Read> {
+    match read {
+        Read::List(side, kind) => {
+            let is_made = world.shelf(side, kind).is_some_and(|shelf| shelf.listed().is_some());
+            (!is_made).then_some(Read::List(side, kind))
+        }
+        Read::Get(side, kind, name) => {
+            let is_made = !matches!(world.get(side, kind, &name), Answer::Unread);
+            (!is_made).then_some(Read::Get(side, kind, name))
+        }
+        Read::Volumes(ids) => {
+            let is_unmade = |id: &VolumeId| world.volumes.get(id).is_none_or(|facts| facts.latest().is_none());
+            let ids: Vec<VolumeId> = ids.into_iter().filter(is_unmade).collect();
+            (!ids.is_empty()).then_some(Read::Volumes(ids))
+        }
+        Read::Allowed(side, verb, kind) => {
+            let is_made = world.allowed.contains_key(&(side, verb, kind));
+            (!is_made).then_some(Read::Allowed(side, verb, kind))
+        }
+    }
+}

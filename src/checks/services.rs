@@ -1,0 +1,89 @@
+//! The governing Service (PF-33), and Services and Ingresses in B under names that are needed (PF-20).
+
+use super::case::Case;
+use super::names::some;
+use super::scope::subject;
+use super::twins;
+use super::{Finding, Level};
+use crate::plan::{ServiceKinship, kinship, same_meaning};
+use crate::world::{Kind, Object, Side};
+
+/// PF-33: the governing Service is in A, and in B either absent (prepare makes it) or the same.
+pub(super) fn governing(case: &Case<'_>) -> Vec<Finding> {
+    let name = case.set.text("/spec/serviceName").unwrap_or_default();
+    let kubectl = case.source(Kind::Service);
+    let mut findings = case.scope.doubts("PF-33", Level::Blocks, &[Kind::Service], "whether the governing Service is right");
+    if !findings.is_empty() {
+        return findings;
+    }
+    if name.is_empty() {
+        findings.push(case.finding(
+            "PF-33",
+            Level::Warns,
+            "it has no governing Service (`spec.serviceName` is empty): its pods have no names of their own in DNS".to_owned(),
+            format!("nothing is to be done if they run without; `{kubectl} get services`"),
+        ));
+        return findings;
+    }
+    let there = case.world().object(Side::Destination, Kind::Service, name);
+    match (case.world().object(Side::Source, Kind::Service, name), there) {
+        (None, _) => findings.push(Finding {
+            code: "PF-33",
+            level: Level::Warns,
+            subject: subject(Side::Source, Kind::Service, name),
+            what: "the set names it as its governing Service, but it is not there: pods have no names of their own in DNS, here and there".to_owned(),
+            remedy: format!("nothing is to be done if they run without; `{kubectl} get services`"),
+        }),
+        (Some(source), Some(found)) if !case.is_ours(found) && !same_meaning(source, found) => findings.push(Finding {
+            code: "PF-33",
+            level: Level::Blocks,
+            subject: subject(Side::Destination, Kind::Service, name),
+            what: "it is there, but means something else than the set's governing Service in the source (cluster IP or none, selector, ports, publishNotReadyAddresses)".to_owned(),
+            remedy: format!(
+                "compare `{kubectl} get service {name} -o yaml` with `{} get service {name} -o yaml`; make it the same, or delete it if nobody needs it",
+                case.destination(Kind::Service)
+            ),
+        }),
+        (Some(_), _) => {}
+    }
+    findings
+}
+
+/// PF-20: what is carried over is absent in B, or there with the same meaning; what several share is
+/// named, and stays.
+pub(super) fn taken(case: &Case<'_>) -> Vec<Finding> {
+    let mut findings = case.scope.doubts("PF-20", Level::Blocks, &[Kind::Ingress], "whether the names are free");
+    let governing = case.set.text("/spec/serviceName").unwrap_or_default();
+    let mut shared = Vec::new();
+    for kind in [Kind::Service, Kind::Ingress] {
+        for object in case.world().objects(Side::Source, kind) {
+            match kinship(case.set, object, case.world()) {
+                ServiceKinship::Unrelated => continue,
+                ServiceKinship::Shared => {
+                    shared.push(format!("{kind} {}", object.name()));
+                    continue;
+                }
+                ServiceKinship::OwnQuiet | ServiceKinship::OwnPublishing => {}
+            }
+            let found = case.world().object(Side::Destination, kind, object.name());
+            let is_governing = kind == Kind::Service && object.name() == governing;
+            if let Some(found) = found.filter(|found| !is_governing && clashes(case, object, found)) {
+                findings.push(twins::taken(case, kind, found, "one of that name is there already, and means something else"));
+            }
+        }
+    }
+    if !shared.is_empty() {
+        findings.push(Finding {
+            code: "PF-20",
+            level: Level::Tells,
+            subject: format!("{} (source)", some(&shared)),
+            what: "they select the set's pods and others', so they are not carried over".to_owned(),
+            remedy: format!("make them in the destination yourself where they are needed; `{} get services,ingresses -o wide`", case.source(Kind::Service)),
+        });
+    }
+    findings
+}
+
+fn clashes(case: &Case<'_>, source: &Object, found: &Object) -> bool {
+    !case.is_ours(found) && !same_meaning(source, found)
+}
