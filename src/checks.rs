@@ -12,8 +12,8 @@ use crate::world::World;
 
 mod autoscale;
 mod case;
-mod classes;
 mod claims;
+mod classes;
 mod clusters;
 mod dependencies;
 mod driver;
@@ -95,6 +95,9 @@ pub fn preflight(request: &Request, world: &World) -> Vec<Finding> {
             for check in CHECKS {
                 findings.extend(check(&case));
             }
+            if !blocks(&findings, true) {
+                findings.extend(storage::planned(&case));
+            }
         }
     }
     findings.sort_by_key(|finding| (finding.level, number(finding.code)));
@@ -145,3 +148,6 @@ const CHECKS: &[fn(&Case<'_>) -> Vec<Finding>] = &[
 fn number(code: &str) -> u32 {
     code.rsplit('-').next().and_then(|digits| digits.parse().ok()).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -149,6 +149,8 @@ pub(crate) fn destination_objects(plan: &Plan) -> Vec<(Kind, Object)> {
         (Kind::StorageClass, storage_class_json(CLASS)),
     ];
     objects.extend(nodes(Side::Destination));
+    objects.push((Kind::CsiDriver, csi_driver_json("ebs.csi.aws.com")));
+    objects.extend([0, 1].map(|number| (Kind::CsiNode, csi_node_json(&node_name(Side::Destination, number)))));
     objects.into_iter().map(|(kind, value)| (kind, Object(value))).collect()
 }
 
@@ -334,6 +336,29 @@ fn nodes(side: Side) -> impl Iterator<Item = (Kind, Value)> {
             "status": { "conditions": [{ "type": "Ready", "status": "True" }], "volumesInUse": [] },
         });
         (Kind::Node, node)
+    })
+}
+
+fn csi_driver_json(name: &str) -> Value {
+    json!({
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "CSIDriver",
+        "metadata": metadata(name, None, "c51d0000-0000-4000-8000-000000000001", json!({})),
+        "spec": { "attachRequired": true, "fsGroupPolicy": "File", "podInfoOnMount": false },
+    })
+}
+
+fn csi_node_json(node: &str) -> Value {
+    json!({
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "CSINode",
+        "metadata": metadata(node, None, &format!("c510de00-{node}"), json!({})),
+        "spec": { "drivers": [{
+            "name": "ebs.csi.aws.com",
+            "nodeID": node,
+            "topologyKeys": ["kubernetes.io/os", "topology.ebs.csi.aws.com/zone", "topology.kubernetes.io/zone"],
+            "allocatable": { "count": 25 },
+        }] },
     })
 }
 

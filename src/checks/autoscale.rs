@@ -84,7 +84,9 @@ fn vertical(case: &Case<'_>, side: Side, found: &Object, mode: &str) -> Finding 
         code: "PF-10",
         level: Level::Forceable,
         subject: subject(side, kind, name),
-        what: format!("its mode {mode} evicts pods of the set, which nobody restarts between the freeze and their turn"),
+        what: format!(
+            "its mode {mode} evicts pods of the set, which nobody restarts between the freeze and their turn"
+        ),
         remedy: format!(
             "`{kubectl} patch vpa {name} --type merge -p '{{\"spec\":{{\"updatePolicy\":{{\"updateMode\":\"Off\"}}}}}}'`, or add `--force`"
         ),

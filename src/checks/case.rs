@@ -1,5 +1,6 @@
 //! The set that is asked for, with its claims, PVs and volumes laid side by side.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use serde_json::Value;
@@ -112,7 +113,8 @@ impl<'a> Case<'a> {
             }
         }
         if set.replicas() == 1 {
-            let plain = set.plain_claims().into_iter();
+            let known: BTreeSet<String> = claims.iter().map(|claim| claim.name.clone()).collect();
+            let plain = set.plain_claims().into_iter().filter(|name| !known.contains(*name));
             let plain = plain.map(|name| Claim::new(world, name.to_owned(), Role::Plain(first)));
             // A plain claim that is no EBS volume stays where it is: B must have its own of that name.
             claims.extend(plain.filter(|claim| claim.volume.is_none_or(is_ebs)));
@@ -153,10 +155,7 @@ impl<'a> Case<'a> {
     /// Returns whether an object in B was made by this very migration.
     pub(super) fn is_ours(&self, object: &Object) -> bool {
         let id = self.id();
-        object
-            .annotation(MIGRATION_ANNOTATION)
-            .and_then(|mark| mark.rsplit_once('.'))
-            .is_some_and(|(of, _)| of == id)
+        object.annotation(MIGRATION_ANNOTATION).and_then(|mark| mark.rsplit_once('.')).is_some_and(|(of, _)| of == id)
     }
 
     /// Returns the id that this migration has.
@@ -213,8 +212,7 @@ pub(super) fn not_ebs(volume: &Object) -> Option<String> {
         _ => handle,
     };
     let is_id = bare.strip_prefix("vol-").is_some_and(|digits| {
-        (8..=17).contains(&digits.len())
-            && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        (8..=17).contains(&digits.len()) && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     });
     (!is_id).then(|| format!("its handle `{handle}` is no EBS volume id"))
 }

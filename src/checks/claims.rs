@@ -25,7 +25,13 @@ pub(super) fn bound(case: &Case<'_>) -> Vec<Finding> {
 fn one_bound(case: &Case<'_>, claim: &Claim<'_>) -> Vec<Finding> {
     let kubectl = case.source(Kind::PersistentVolumeClaim);
     let describe = format!("`{kubectl} describe pvc {}`", claim.name);
-    let blocks = |subject: String, what: String, remedy: String| Finding { code: "PF-13", level: Level::Blocks, subject, what, remedy };
+    let blocks = |subject: String, what: String, remedy: String| Finding {
+        code: "PF-13",
+        level: Level::Blocks,
+        subject,
+        what,
+        remedy,
+    };
     let Some(object) = claim.claim else {
         let whose = match claim.role {
             Role::Ordinal(ordinal) => format!("pod {} needs it", case.pod_name(ordinal)),
@@ -34,7 +40,9 @@ fn one_bound(case: &Case<'_>, claim: &Claim<'_>) -> Vec<Finding> {
         return vec![blocks(
             claim.subject(),
             format!("it is not there, but {whose}"),
-            format!("see why with `{kubectl} get pvc` and `{kubectl} get events`; let the set's controller make it, or restore it"),
+            format!(
+                "see why with `{kubectl} get pvc` and `{kubectl} get events`; let the set's controller make it, or restore it"
+            ),
         )];
     };
     let mut findings = Vec::new();
@@ -42,7 +50,9 @@ fn one_bound(case: &Case<'_>, claim: &Claim<'_>) -> Vec<Finding> {
         findings.push(blocks(
             claim.subject(),
             "it is being deleted, and goes as soon as no pod uses it".to_owned(),
-            format!("{describe}; a deletion cannot be taken back: set the PV to Retain, then let claim and PV be made anew"),
+            format!(
+                "{describe}; a deletion cannot be taken back: set the PV to Retain, then let claim and PV be made anew"
+            ),
         ));
     }
     let pods: Vec<String> =
@@ -50,14 +60,23 @@ fn one_bound(case: &Case<'_>, claim: &Claim<'_>) -> Vec<Finding> {
     if !pods.is_empty() {
         findings.push(blocks(
             claim.subject(),
-            format!("it belongs to pod {}, of a scale-down that did not end: the claim is deleted with the pod", some(&pods)),
-            format!("let the scale-down end, or scale up again: `{} scale statefulset {} --replicas=N`", case.source(Kind::StatefulSet), case.set.name()),
+            format!(
+                "it belongs to pod {}, of a scale-down that did not end: the claim is deleted with the pod",
+                some(&pods)
+            ),
+            format!(
+                "let the scale-down end, or scale up again: `{} scale statefulset {} --replicas=N`",
+                case.source(Kind::StatefulSet),
+                case.set.name()
+            ),
         ));
     }
     let Some(volume) = claim.volume else {
         let what = match object.text("/spec/volumeName") {
             Some(volume) => format!("it names PersistentVolume {volume}, which is not there"),
-            None => format!("it is {} and names no PersistentVolume", object.text("/status/phase").unwrap_or("Pending")),
+            None => {
+                format!("it is {} and names no PersistentVolume", object.text("/status/phase").unwrap_or("Pending"))
+            }
         };
         findings.push(blocks(claim.subject(), what, format!("{describe}; it must be Bound")));
         return findings;
@@ -66,7 +85,11 @@ fn one_bound(case: &Case<'_>, claim: &Claim<'_>) -> Vec<Finding> {
         findings.push(blocks(
             claim.volume_subject(),
             "it is being deleted: it cannot be attached again in the source".to_owned(),
-            format!("`{} describe pv {}`; it goes when its claim does, so the pair must be made anew first", case.source(Kind::PersistentVolume), volume.name()),
+            format!(
+                "`{} describe pv {}`; it goes when its claim does, so the pair must be made anew first",
+                case.source(Kind::PersistentVolume),
+                volume.name()
+            ),
         ));
     }
     if !volume.is_bound_to(object) {
@@ -100,11 +123,17 @@ pub(super) fn policies(case: &Case<'_>) -> Vec<Finding> {
             code: "PF-14",
             level: Level::Tells,
             subject: format!("PersistentVolumes {} (source)", some(&volumes)),
-            what: "their reclaim policy becomes Retain for the time of the move, and goes to the destination at the end".to_owned(),
-            remedy: format!("nothing is to be done; `{} get pv` shows the policies", case.source(Kind::PersistentVolume)),
+            what:
+                "their reclaim policy becomes Retain for the time of the move, and goes to the destination at the end"
+                    .to_owned(),
+            remedy: format!(
+                "nothing is to be done; `{} get pv` shows the policies",
+                case.source(Kind::PersistentVolume)
+            ),
         });
     }
-    let policy = |when| case.set.at("/spec/persistentVolumeClaimRetentionPolicy").and_then(|policy| policy[when].as_str());
+    let policy =
+        |when| case.set.at("/spec/persistentVolumeClaimRetentionPolicy").and_then(|policy| policy[when].as_str());
     if [policy("whenDeleted"), policy("whenScaled")].into_iter().flatten().any(|policy| policy != "Retain") {
         findings.push(case.finding(
             "PF-14",
@@ -130,7 +159,10 @@ pub(super) fn idle(case: &Case<'_>) -> Vec<Finding> {
     let (level, what) = match case.scope.request.idle_claims {
         IdleClaims::Undecided => (Level::Blocks, "nobody has said what becomes of them"),
         IdleClaims::Include => (Level::Tells, "they move too, without a pod"),
-        IdleClaims::Leave => (Level::Tells, "they stay in the source, untouched: a scale-up in the destination starts with empty volumes"),
+        IdleClaims::Leave => (
+            Level::Tells,
+            "they stay in the source, untouched: a scale-up in the destination starts with empty volumes",
+        ),
     };
     let range = match case.ordinals.end - case.ordinals.start {
         0 => "the set has 0 replicas".to_owned(),
@@ -141,7 +173,8 @@ pub(super) fn idle(case: &Case<'_>) -> Vec<Finding> {
         level,
         subject: format!("PersistentVolumeClaims {} (source)", some(&names)),
         what: format!("they are of the set's templates, but {range}: {what}"),
-        remedy: "add `--include-idle-claims` to move them too, or `--leave-idle-claims` to leave them as they are".to_owned(),
+        remedy: "add `--include-idle-claims` to move them too, or `--leave-idle-claims` to leave them as they are"
+            .to_owned(),
     }]
 }
 
@@ -158,7 +191,11 @@ fn one_resize(case: &Case<'_>, claim: &Claim<'_>) -> Vec<Finding> {
         .filter(|kind| object.condition(kind) == Some("True"))
         .map(|kind| format!("condition {kind}"))
         .collect();
-    if object.at("/status/allocatedResourceStatuses").and_then(|value| value.as_object()).is_some_and(|map| !map.is_empty()) {
+    if object
+        .at("/status/allocatedResourceStatuses")
+        .and_then(|value| value.as_object())
+        .is_some_and(|map| !map.is_empty())
+    {
         pending.push("status.allocatedResourceStatuses".to_owned());
     }
     if object.at("/status/modifyVolumeStatus").is_some() {

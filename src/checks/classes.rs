@@ -11,7 +11,9 @@ use crate::world::{Kind, Object, Side};
 /// PF-27: each class, mapped, is in B with the same provisioner; other parameters are a warning.
 pub(super) fn check(case: &Case<'_>) -> Vec<Finding> {
     let side = Side::Destination;
-    if let Some(doubt) = case.scope.doubt("PF-27", Level::Blocks, side, Kind::StorageClass, "whether the classes are there") {
+    if let Some(doubt) =
+        case.scope.doubt("PF-27", Level::Blocks, side, Kind::StorageClass, "whether the classes are there")
+    {
         return vec![doubt];
     }
     let classes = classes(case);
@@ -22,7 +24,10 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Finding> {
             code: "PF-27",
             level: Level::Warns,
             subject: format!("--storage-class-map {old}={}", map[old]),
-            what: format!("no claim of the set has class {old}; {}", there_are("classes", old, classes.keys().copied())),
+            what: format!(
+                "no claim of the set has class {old}; {}",
+                there_are("classes", old, classes.keys().copied())
+            ),
             remedy: format!("see what they have: `{} get pvc`", case.source(Kind::PersistentVolumeClaim)),
         });
     }
@@ -66,7 +71,10 @@ fn one(case: &Case<'_>, class: &str, user: &str) -> Option<Finding> {
             level: if is_word && wanted == class { Level::Warns } else { Level::Blocks },
             subject: subject(side, Kind::StorageClass, wanted),
             what: format!("{user} has it, and it is not there; {there}"),
-            remedy: format!("create it, or name another: `--storage-class-map {class}=NAME`; `{} get storageclass`", case.destination(Kind::StorageClass)),
+            remedy: format!(
+                "create it, or name another: `--storage-class-map {class}=NAME`; `{} get storageclass`",
+                case.destination(Kind::StorageClass)
+            ),
         });
     };
     let source = source?;
@@ -84,7 +92,11 @@ fn one(case: &Case<'_>, class: &str, user: &str) -> Option<Finding> {
             code: "PF-27",
             level: Level::Blocks,
             subject: subject(side, Kind::StorageClass, wanted),
-            what: format!("its provisioner is {}, that of {class} in the source {}", provisioner(found), provisioner(source)),
+            what: format!(
+                "its provisioner is {}, that of {class} in the source {}",
+                provisioner(found),
+                provisioner(source)
+            ),
             remedy: format!("name another class: `--storage-class-map {class}=NAME`; compare {compare}"),
         });
     }
@@ -96,7 +108,10 @@ fn one(case: &Case<'_>, class: &str, user: &str) -> Option<Finding> {
         code: "PF-27",
         level: Level::Warns,
         subject: subject(side, Kind::StorageClass, wanted),
-        what: format!("its parameters differ from {class} in the source ({}): volumes of later scale-ups will too", differences.join("; ")),
+        what: format!(
+            "its parameters differ from {class} in the source ({}): volumes of later scale-ups will too",
+            differences.join("; ")
+        ),
         remedy: format!("compare {compare}"),
     })
 }

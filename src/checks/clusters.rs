@@ -43,7 +43,8 @@ pub(super) fn distinct(scope: &Scope<'_>) -> Vec<Finding> {
         level: Level::Blocks,
         subject: format!("contexts {source_context} and {destination_context}"),
         what: format!("both lead to the same cluster (kube-system uid {})", source.unwrap_or_default()),
-        remedy: "give two clusters with `--src` and `--dst`; `kubectl config get-contexts` lists what there is".to_owned(),
+        remedy: "give two clusters with `--src` and `--dst`; `kubectl config get-contexts` lists what there is"
+            .to_owned(),
     }]
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::case::{Case, is_ebs};
 use super::scope::subject;
 use super::{Finding, Level};
-use crate::world::{Answer, Kind, Object, Read, Side};
+use crate::world::{Answer, Kind, Read, Side};
 
 /// ConfigMap that every namespace has of its own.
 const ROOT_CERTIFICATES: &str = "kube-root-ca.crt";
@@ -72,7 +72,8 @@ fn needs(case: &Case<'_>) -> BTreeMap<Need, String> {
         }
     };
     let spec = case.pod_spec();
-    let account = ["serviceAccountName", "serviceAccount"].iter().find_map(|key| spec[*key].as_str()).unwrap_or("default");
+    let account =
+        ["serviceAccountName", "serviceAccount"].iter().find_map(|key| spec[*key].as_str()).unwrap_or("default");
     // Every namespace gets its `default`; one that is still to be made has it when it is there.
     if account != "default" {
         add(Kind::ServiceAccount, Some(account), "serviceAccountName".to_owned());

@@ -37,8 +37,14 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Finding> {
                 code: "PF-26",
                 level: Level::Blocks,
                 subject: subject(side, Kind::CsiDriver, name),
-                what: format!("it is not there (there are: {}); a PV cannot change its driver", if there.is_empty() { "none".to_owned() } else { there.join(", ") }),
-                remedy: format!("install the driver {name} in the destination; `{} get csidrivers`", case.destination(Kind::CsiDriver)),
+                what: format!(
+                    "it is not there (there are: {}); a PV cannot change its driver",
+                    if there.is_empty() { "none".to_owned() } else { there.join(", ") }
+                ),
+                remedy: format!(
+                    "install the driver {name} in the destination; `{} get csidrivers`",
+                    case.destination(Kind::CsiDriver)
+                ),
             });
             continue;
         }
@@ -50,7 +56,8 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Finding> {
 
 fn in_zone(case: &Case<'_>, driver: &str, wanted: &str) -> Option<Finding> {
     let side = Side::Destination;
-    let nodes: Vec<&Object> = case.world().objects(side, Kind::Node).filter(|node| zone(node) == Some(wanted)).collect();
+    let nodes: Vec<&Object> =
+        case.world().objects(side, Kind::Node).filter(|node| zone(node) == Some(wanted)).collect();
     if nodes.is_empty() {
         // PF-22 says so.
         return None;
@@ -61,7 +68,8 @@ fn in_zone(case: &Case<'_>, driver: &str, wanted: &str) -> Option<Finding> {
         .flat_map(|node| node.array("/spec/drivers"))
         .filter(|entry| entry["name"] == driver)
         .collect();
-    let has_key = |entry: &&Value| entry["topologyKeys"].as_array().is_some_and(|keys| keys.iter().any(|key| key == ZONE_KEY));
+    let has_key =
+        |entry: &&Value| entry["topologyKeys"].as_array().is_some_and(|keys| keys.iter().any(|key| key == ZONE_KEY));
     let what = if entries.is_empty() {
         format!("it runs on no node in {wanted}: a pod there could not get its volumes")
     } else if !entries.iter().any(has_key) {

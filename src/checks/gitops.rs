@@ -134,11 +134,19 @@ fn finding(case: &Case<'_>, keeper: &Keeper, objects: &[String]) -> Option<Findi
         Keeper::Kustomization(key) => suspendable(case, Kind::Kustomization, key, "kustomization")?,
         Keeper::HelmRelease(key) => suspendable(case, Kind::HelmRelease, key, "helmrelease")?,
         Keeper::Other(tool) => (
-            format!("{tool} keeps it, and whether that is paused cannot be read: it may put the set back in the middle of the move"),
-            format!("pause {tool} for these objects, then add `--force` (`{} get statefulset {} -o yaml` shows its marks)", case.source(Kind::StatefulSet), case.set.name()),
+            format!(
+                "{tool} keeps it, and whether that is paused cannot be read: it may put the set back in the middle of the move"
+            ),
+            format!(
+                "pause {tool} for these objects, then add `--force` (`{} get statefulset {} -o yaml` shows its marks)",
+                case.source(Kind::StatefulSet),
+                case.set.name()
+            ),
         ),
         Keeper::Helm(release) => (
-            format!("it is of Helm release {release}: a `helm upgrade` in the source during the move would put the set back"),
+            format!(
+                "it is of Helm release {release}: a `helm upgrade` in the source during the move would put the set back"
+            ),
             format!(
                 "let nobody upgrade it until the move is done (`helm --kube-context {} history {} -n {}`), and uninstall it in the source only after `finalize`",
                 case.scope.request.source.context,

@@ -39,13 +39,7 @@ fn record(scope: &Scope<'_>, side: Side, name: &str) -> Option<Finding> {
             ),
         ),
     };
-    Some(Finding {
-        code: "PF-4",
-        level: Level::Blocks,
-        subject: subject(side, Kind::ConfigMap, name),
-        what,
-        remedy,
-    })
+    Some(Finding { code: "PF-4", level: Level::Blocks, subject: subject(side, Kind::ConfigMap, name), what, remedy })
 }
 
 /// Whether a holder still lives is found out by watching its Lease, which takes time: `run` does.

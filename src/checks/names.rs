@@ -1,7 +1,10 @@
 //! The nearest right name for a wrong one.
 
-/// How alike two names must be to be suggested; found by trying: `pg`/`postgres` is not, `wbe`/`web` is.
-const ALIKE: f64 = 0.75;
+/// How alike two names must be to be suggested: one slip in three letters is (`wbe` for `web`).
+const ALIKE: f64 = 0.6;
+
+/// How alike common beginnings make two names that differ in more.
+const SAME_BEGINNING: f64 = 0.85;
 
 /// How many names a message lists.
 const SHOWN: usize = 8;
@@ -11,8 +14,11 @@ pub(super) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>
     names
         .into_iter()
         .map(|name| {
-            let contained = if name.contains(wanted) || wanted.contains(name) { ALIKE } else { 0.0 };
-            (strsim::jaro_winkler(wanted, name).max(contained), name)
+            let is_part = name.contains(wanted) || wanted.contains(name);
+            let beginning = strsim::jaro_winkler(wanted, name);
+            let slips = strsim::normalized_damerau_levenshtein(wanted, name);
+            let close = if is_part || beginning >= SAME_BEGINNING { ALIKE } else { 0.0 };
+            (slips.max(close), name)
         })
         .filter(|(likeness, _)| *likeness >= ALIKE)
         .max_by(|left, right| left.0.total_cmp(&right.0))

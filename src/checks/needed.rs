@@ -10,7 +10,7 @@ use super::clusters::CLUSTER_NAMESPACE;
 use super::scope::Scope;
 use super::users::WORKLOADS;
 use super::{clusters, dependencies, gitops, order, rights};
-use crate::plan::Request;
+use crate::plan::{self, Request};
 use crate::record::{Subject, stem};
 use crate::world::{Answer, Kind, Read, Side, VolumeId, World};
 
@@ -54,6 +54,8 @@ pub fn needed(request: &Request, world: &World) -> Vec<Read> {
     let mut reads = dependencies::reads(&case);
     reads.extend(order::reads(&case));
     reads.extend(gitops::reads(&case));
+    // Of what the plan is made, too; but only volumes whose ids are ids, as one bad id spoils the call.
+    reads.extend(plan::needed(request, world).into_iter().filter(|read| !matches!(read, Read::Volumes(_))));
     let volumes: BTreeSet<VolumeId> = case.claims.iter().filter_map(|claim| claim.id.clone()).collect();
     reads.push(Read::Volumes(volumes.into_iter().collect()));
     made(reads)

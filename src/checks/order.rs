@@ -77,7 +77,8 @@ fn peer_names(case: &Case<'_>) -> Vec<String> {
     let names_peer = |text: &str| -> Option<String> {
         text.match_indices(&stem).find_map(|(at, _)| {
             // Not in the middle of another name, such as `my-web-0.`.
-            let is_start = text[..at].chars().next_back().is_none_or(|before| !before.is_ascii_alphanumeric() && before != '-');
+            let is_start =
+                text[..at].chars().next_back().is_none_or(|before| !before.is_ascii_alphanumeric() && before != '-');
             let rest = &text[at + stem.len()..];
             let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
             (is_start && digits > 0 && rest[digits..].starts_with('.')).then(|| format!("{stem}{}", &rest[..digits]))
@@ -86,7 +87,8 @@ fn peer_names(case: &Case<'_>) -> Vec<String> {
     let mut places = Vec::new();
     for container in containers(case.pod_spec()) {
         let name = container["name"].as_str().unwrap_or_default();
-        let arguments = ["command", "args"].into_iter().flat_map(|key| items(&container[key])).filter_map(Value::as_str);
+        let arguments =
+            ["command", "args"].into_iter().flat_map(|key| items(&container[key])).filter_map(Value::as_str);
         if let Some(peer) = arguments.into_iter().find_map(names_peer) {
             places.push(format!("container {name} names {peer} in its arguments"));
         }
@@ -130,11 +132,8 @@ fn allowance(budget: &Object) -> String {
 fn selects(selector: Option<&Value>, labels: Option<&Value>) -> bool {
     let (Some(selector), Some(labels)) = (selector, labels) else { return false };
     let label = |key: &Value| labels.get(key.as_str().unwrap_or_default()).and_then(Value::as_str);
-    let equal = selector["matchLabels"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .all(|(key, value)| labels.get(key) == Some(value));
+    let equal =
+        selector["matchLabels"].as_object().into_iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
     let expressions = items(&selector["matchExpressions"]).all(|expression| {
         let found = label(&expression["key"]);
         let is_listed = || items(&expression["values"]).any(|value| value.as_str() == found);
@@ -166,7 +165,10 @@ pub(super) fn siblings(case: &Case<'_>) -> Vec<Finding> {
             "PF-34",
             Level::Tells,
             format!("other sets seem to be parts of the same system, and are not moved with it: {}", some(&names)),
-            format!("move them too, each with its own `run`; `{} get statefulsets` lists them", case.source(Kind::StatefulSet)),
+            format!(
+                "move them too, each with its own `run`; `{} get statefulsets` lists them",
+                case.source(Kind::StatefulSet)
+            ),
         ));
     }
     for budget in budgets(case) {
@@ -184,7 +186,10 @@ pub(super) fn siblings(case: &Case<'_>) -> Vec<Finding> {
             level: Level::Tells,
             subject: super::scope::subject(Side::Source, Kind::PodDisruptionBudget, budget.name()),
             what,
-            remedy: format!("drain no node of the set during the move; `{} get pdb`", case.source(Kind::PodDisruptionBudget)),
+            remedy: format!(
+                "drain no node of the set during the move; `{} get pdb`",
+                case.source(Kind::PodDisruptionBudget)
+            ),
         });
     }
     findings
@@ -202,7 +207,9 @@ fn kinship_reasons(case: &Case<'_>, other: &Object) -> Vec<&'static str> {
     }
     let own = case.set.at("/spec/template/metadata/labels");
     let is_shared = |service: &Object| {
-        let Some(selector) = service.at("/spec/selector").filter(|map| map.as_object().is_some_and(|map| !map.is_empty())) else {
+        let Some(selector) =
+            service.at("/spec/selector").filter(|map| map.as_object().is_some_and(|map| !map.is_empty()))
+        else {
             return false;
         };
         let selector = serde_json::json!({ "matchLabels": selector });
@@ -211,7 +218,9 @@ fn kinship_reasons(case: &Case<'_>, other: &Object) -> Vec<&'static str> {
     if case.world().objects(Side::Source, Kind::Service).any(is_shared) {
         reasons.push("same Service");
     }
-    let release = |set: &Object| set.annotation("meta.helm.sh/release-name").or(set.label("app.kubernetes.io/instance")).map(str::to_owned);
+    let release = |set: &Object| {
+        set.annotation("meta.helm.sh/release-name").or(set.label("app.kubernetes.io/instance")).map(str::to_owned)
+    };
     if release(case.set).is_some() && release(case.set) == release(other) {
         reasons.push("same release");
     }

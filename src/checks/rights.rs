@@ -109,10 +109,7 @@ pub fn rules(side: Side, create_namespace: bool) -> Vec<Rule> {
     for (kind, verbs) in wanted(side, create_namespace) {
         rules.entry((kind.group(), verbs)).or_default().push(kind.plural());
     }
-    rules
-        .into_iter()
-        .map(|((group, verbs), resources)| Rule { api_groups: vec![group], resources, verbs })
-        .collect()
+    rules.into_iter().map(|((group, verbs), resources)| Rule { api_groups: vec![group], resources, verbs }).collect()
 }
 
 /// Returns the questions whose answers `check` needs.

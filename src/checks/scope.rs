@@ -35,8 +35,10 @@ impl<'a> Scope<'a> {
     /// Returns a command of this program for this set.
     pub(super) fn command(&self, name: &str, flags: &str) -> String {
         let (source, destination) = (&self.request.source, &self.request.destination);
-        let mut command =
-            format!("sts-migrate {name} --src {} --dst {} -n {}", source.context, destination.context, source.namespace);
+        let mut command = format!(
+            "sts-migrate {name} --src {} --dst {} -n {}",
+            source.context, destination.context, source.namespace
+        );
         if source.namespace != destination.namespace {
             command.push_str(&format!(" --dst-namespace {}", destination.namespace));
         }
@@ -59,7 +61,14 @@ impl<'a> Scope<'a> {
     }
 
     /// Returns a finding when a kind could not be listed: `doubt` is what is therefore not known.
-    pub(super) fn doubt(&self, code: &'static str, level: Level, side: Side, kind: Kind, doubt: &str) -> Option<Finding> {
+    pub(super) fn doubt(
+        &self,
+        code: &'static str,
+        level: Level,
+        side: Side,
+        kind: Kind,
+        doubt: &str,
+    ) -> Option<Finding> {
         let unknown = self.list_unknown(side, kind)?;
         Some(Finding {
             code,
@@ -105,7 +114,10 @@ impl<'a> Scope<'a> {
         let group = if kind.group().is_empty() { String::new() } else { format!(".{}", kind.group()) };
         let kubectl = self.kubectl(side, kind);
         if unknown.passing {
-            format!("see whether the API server answers (`{kubectl} get {}{group}`), then run this again", kind.plural())
+            format!(
+                "see whether the API server answers (`{kubectl} get {}{group}`), then run this again",
+                kind.plural()
+            )
         } else {
             format!(
                 "get the right (`{kubectl} auth can-i {verb} {}{group}` must say yes), then run this again",

@@ -12,17 +12,21 @@ use crate::world::{Kind, Object, Side};
 pub(super) fn governing(case: &Case<'_>) -> Vec<Finding> {
     let name = case.set.text("/spec/serviceName").unwrap_or_default();
     let kubectl = case.source(Kind::Service);
-    let mut findings = case.scope.doubts("PF-33", Level::Blocks, &[Kind::Service], "whether the governing Service is right");
+    let mut findings =
+        case.scope.doubts("PF-33", Level::Blocks, &[Kind::Service], "whether the governing Service is right");
     if !findings.is_empty() {
         return findings;
     }
     if name.is_empty() {
-        findings.push(case.finding(
-            "PF-33",
-            Level::Warns,
-            "it has no governing Service (`spec.serviceName` is empty): its pods have no names of their own in DNS".to_owned(),
-            format!("nothing is to be done if they run without; `{kubectl} get services`"),
-        ));
+        findings.push(
+            case.finding(
+                "PF-33",
+                Level::Warns,
+                "it has no governing Service (`spec.serviceName` is empty): its pods have no names of their own in DNS"
+                    .to_owned(),
+                format!("nothing is to be done if they run without; `{kubectl} get services`"),
+            ),
+        );
         return findings;
     }
     let there = case.world().object(Side::Destination, Kind::Service, name);
@@ -68,7 +72,12 @@ pub(super) fn taken(case: &Case<'_>) -> Vec<Finding> {
             let found = case.world().object(Side::Destination, kind, object.name());
             let is_governing = kind == Kind::Service && object.name() == governing;
             if let Some(found) = found.filter(|found| !is_governing && clashes(case, object, found)) {
-                findings.push(twins::taken(case, kind, found, "one of that name is there already, and means something else"));
+                findings.push(twins::taken(
+                    case,
+                    kind,
+                    found,
+                    "one of that name is there already, and means something else",
+                ));
             }
         }
     }
@@ -78,7 +87,10 @@ pub(super) fn taken(case: &Case<'_>) -> Vec<Finding> {
             level: Level::Tells,
             subject: format!("{} (source)", some(&shared)),
             what: "they select the set's pods and others', so they are not carried over".to_owned(),
-            remedy: format!("make them in the destination yourself where they are needed; `{} get services,ingresses -o wide`", case.source(Kind::Service)),
+            remedy: format!(
+                "make them in the destination yourself where they are needed; `{} get services,ingresses -o wide`",
+                case.source(Kind::Service)
+            ),
         });
     }
     findings

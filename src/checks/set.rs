@@ -9,8 +9,12 @@ use super::{Finding, Level};
 use crate::world::{Answer, Kind, Object, Side};
 
 /// Taints and such by which autoscalers announce that a node will be deleted.
-const DOOMED_TAINTS: &[&str] =
-    &["ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted", "karpenter.sh/disruption", "DeletionCandidateOfClusterAutoscaler"];
+const DOOMED_TAINTS: &[&str] = &[
+    "ToBeDeletedByClusterAutoscaler",
+    "karpenter.sh/disrupted",
+    "karpenter.sh/disruption",
+    "DeletionCandidateOfClusterAutoscaler",
+];
 
 /// PF-7: there is such a set.
 pub(super) fn exists(scope: &Scope<'_>) -> Vec<Finding> {
@@ -92,7 +96,8 @@ pub(super) fn at_rest(case: &Case<'_>) -> Vec<Finding> {
             format!("wait until the others are gone (`{kubectl} get statefulset {name} --watch`), then run this again"),
         );
     }
-    if let Some(doubt) = case.scope.doubt("PF-11", Level::Blocks, Side::Source, Kind::Pod, "whether the set is at rest") {
+    if let Some(doubt) = case.scope.doubt("PF-11", Level::Blocks, Side::Source, Kind::Pod, "whether the set is at rest")
+    {
         findings.push(doubt);
         return findings;
     }
@@ -114,8 +119,13 @@ pub(super) fn at_rest(case: &Case<'_>) -> Vec<Finding> {
     }
     if !mixed.is_empty() {
         blocks(
-            format!("its pods are of mixed revisions: {} do not run the template as it stands ({update}), and would in the destination", some(&mixed)),
-            format!("finish the roll-out ({rollout}; mind `partition` and `OnDelete`), or undo it with `{kubectl} rollout undo statefulset {name}`"),
+            format!(
+                "its pods are of mixed revisions: {} do not run the template as it stands ({update}), and would in the destination",
+                some(&mixed)
+            ),
+            format!(
+                "finish the roll-out ({rollout}; mind `partition` and `OnDelete`), or undo it with `{kubectl} rollout undo statefulset {name}`"
+            ),
         );
     }
     if !ending.is_empty() {
@@ -160,7 +170,10 @@ pub(super) fn healthy(case: &Case<'_>) -> Vec<Finding> {
         findings.push(case.finding(
             "PF-12",
             Level::Forceable,
-            format!("not all its pods are healthy: {}; if one does not start in the destination, nobody can tell why", some(&unwell)),
+            format!(
+                "not all its pods are healthy: {}; if one does not start in the destination, nobody can tell why",
+                some(&unwell)
+            ),
             format!("`{} describe pods`; mend them, or add `--force`", case.source(Kind::Pod)),
         ));
     }
@@ -204,7 +217,9 @@ fn nodes(case: &Case<'_>) -> Vec<Finding> {
             level: Level::Forceable,
             subject: super::scope::subject(Side::Source, Kind::Node, name),
             what,
-            remedy: format!("`{kubectl} describe node {name}`; bring it back or let the pod be moved off it, or add `--force`"),
+            remedy: format!(
+                "`{kubectl} describe node {name}`; bring it back or let the pod be moved off it, or add `--force`"
+            ),
         });
     }
     findings

@@ -9,7 +9,8 @@ use super::case::{Case, Claim, is_ebs, not_ebs};
 use super::names::some;
 use super::scope::subject;
 use super::{Finding, Level};
-use crate::plan::IdleClaims;
+use crate::plan::{self, IdleClaims};
+use crate::translate;
 use crate::world::{Kind, Object, Side};
 
 /// Keys of a PV's node affinity that are understood: they name the zone, or follow from it.
@@ -123,7 +124,8 @@ pub(super) fn access(case: &Case<'_>) -> Vec<Finding> {
         {
             blocks(
                 claim.id_subject(),
-                "EC2 lets several instances attach it at once (multi-attach), so nothing would keep two clusters apart".to_owned(),
+                "EC2 lets several instances attach it at once (multi-attach), so nothing would keep two clusters apart"
+                    .to_owned(),
                 format!("when it is detached: `aws ec2 modify-volume --volume-id {id} --no-multi-attach-enabled`"),
             );
         }
@@ -170,12 +172,21 @@ fn one_translatable(case: &Case<'_>, claim: &Claim<'_>) -> Vec<Finding> {
         {
             push(
                 Level::Blocks,
-                format!("its node affinity says {key} {}, but EC2 says that the volume is in {zone}", values.join(", ")),
-                format!("find out which volume this is: `aws ec2 describe-volumes --volume-ids {}`", claim.id.as_ref().map_or("", |id| &id.0)),
+                format!(
+                    "its node affinity says {key} {}, but EC2 says that the volume is in {zone}",
+                    values.join(", ")
+                ),
+                format!(
+                    "find out which volume this is: `aws ec2 describe-volumes --volume-ids {}`",
+                    claim.id.as_ref().map_or("", |id| &id.0)
+                ),
             );
         }
     }
-    if volume.at("/spec/csi/volumeAttributes").is_some_and(|attributes| attributes.get("blockattachuntilinitialized").is_some()) {
+    if volume
+        .at("/spec/csi/volumeAttributes")
+        .is_some_and(|attributes| attributes.get("blockattachuntilinitialized").is_some())
+    {
         push(
             Level::Warns,
             "it has `blockattachuntilinitialized`: attaching in the destination may take long while the volume initializes".to_owned(),
@@ -185,8 +196,13 @@ fn one_translatable(case: &Case<'_>, claim: &Claim<'_>) -> Vec<Finding> {
     if let Some(class) = object.text("/spec/volumeAttributesClassName").filter(|class| !class.is_empty()) {
         push(
             Level::Warns,
-            format!("its claim has VolumeAttributesClass {class}, which is not carried over; the volume keeps its performance"),
-            format!("set it in the destination after the move, where `{} get volumeattributesclass {class}` must be the same", case.destination(Kind::PersistentVolume)),
+            format!(
+                "its claim has VolumeAttributesClass {class}, which is not carried over; the volume keeps its performance"
+            ),
+            format!(
+                "set it in the destination after the move, where `{} get volumeattributesclass {class}` must be the same",
+                case.destination(Kind::PersistentVolume)
+            ),
         );
     }
     let secrets: Vec<String> = volume
@@ -205,6 +221,26 @@ fn one_translatable(case: &Case<'_>, claim: &Claim<'_>) -> Vec<Finding> {
         );
     }
     findings
+}
+
+/// PF-17: the plan can be made, which is the last word on what can be translated; what it changes is told.
+pub(super) fn planned(case: &Case<'_>) -> Vec<Finding> {
+    let plan = match plan::build(case.scope.request, 1, case.world()) {
+        Ok(plan) => plan,
+        Err(error) => {
+            return vec![case.finding(
+                "PF-17",
+                Level::Blocks,
+                format!("no plan can be made of it: {error:#}"),
+                format!("mend that, then run `{}`", case.scope.command("preflight", "")),
+            )];
+        }
+    };
+    let told = translate::remarks(&plan).into_iter().map(|remark| {
+        let remedy = format!("nothing is to be done; `{}` shows all objects", case.scope.command("plan", ""));
+        case.finding("PF-17", Level::Tells, remark, remedy)
+    });
+    told.collect()
 }
 
 /// Returns the keys of a PV's node affinity with their values, of all terms.
@@ -235,7 +271,10 @@ pub(super) fn left_behind(case: &Case<'_>) -> Vec<Finding> {
             left.push(format!("{name} (hostPath {path})"));
         } else if volume.get("ephemeral").is_some() {
             let size = volume.pointer("/ephemeral/volumeClaimTemplate/spec/resources/requests/storage");
-            left.push(format!("{name} (ephemeral claim{})", size.and_then(Value::as_str).map_or(String::new(), |size| format!(", {size}"))));
+            left.push(format!(
+                "{name} (ephemeral claim{})",
+                size.and_then(Value::as_str).map_or(String::new(), |size| format!(", {size}"))
+            ));
         } else if let Some(directory) = volume.get("emptyDir") {
             if directory["medium"] != "Memory" {
                 scratch.push(name.to_owned());

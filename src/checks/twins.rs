@@ -22,7 +22,9 @@ pub(super) fn handles(case: &Case<'_>) -> Vec<Finding> {
             .world()
             .objects(side, Kind::PersistentVolume)
             .partition(|volume| side == Side::Source && own.contains(volume.name()));
-        for (is_own, volume) in first.into_iter().map(|volume| (true, volume)).chain(then.into_iter().map(|volume| (false, volume))) {
+        for (is_own, volume) in
+            first.into_iter().map(|volume| (true, volume)).chain(then.into_iter().map(|volume| (false, volume)))
+        {
             let Some(id) = volume.volume_id().filter(|id| volumes.contains(id)) else { continue };
             let is_fine = match side {
                 Side::Source => is_own && !seen.contains(&id),
@@ -87,7 +89,8 @@ pub(super) fn destination(case: &Case<'_>) -> Vec<Finding> {
     for claim in &case.claims {
         let found = case.world().object(side, Kind::PersistentVolumeClaim, &claim.name);
         if let Some(found) = found.filter(|found| !case.is_ours(found)) {
-            let what = "a claim of that name is there already: the pod would run on its volume instead of the moved one";
+            let what =
+                "a claim of that name is there already: the pod would run on its volume instead of the moved one";
             findings.push(taken(case, Kind::PersistentVolumeClaim, found, what));
         }
     }

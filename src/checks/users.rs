@@ -18,8 +18,7 @@ pub(super) const WORKLOADS: [Kind; 5] =
 
 /// PF-18: no other pod and no other workload uses the claims, in A or under their names in B.
 pub(super) fn check(case: &Case<'_>) -> Vec<Finding> {
-    let mut findings =
-        case.scope.doubts("PF-18", Level::Blocks, &[Kind::Pod], "whether another pod uses the claims");
+    let mut findings = case.scope.doubts("PF-18", Level::Blocks, &[Kind::Pod], "whether another pod uses the claims");
     findings.extend(case.scope.doubts("PF-18", Level::Blocks, &WORKLOADS, "whether another workload uses the claims"));
     // The claims, each with the only pod that may use it.
     let claims: BTreeMap<&str, Option<String>> = case
@@ -78,7 +77,8 @@ fn workloads(
         if is_this || is_over(kind, workload) {
             continue;
         }
-        let named: BTreeSet<&str> = template_claims(workload).into_iter().filter(|name| claims.contains_key(name)).collect();
+        let named: BTreeSet<&str> =
+            template_claims(workload).into_iter().filter(|name| claims.contains_key(name)).collect();
         for name in named {
             findings.push(in_use(case, side, kind, workload, name));
         }
@@ -118,10 +118,9 @@ fn in_use(case: &Case<'_>, side: Side, kind: Kind, workload: &Object, claim: &st
         _ => format!("`{kubectl} delete {resource} {name}`"),
     };
     let move_alone = match side {
-        Side::Source => format!(
-            "; or stop this set too and move the claim alone: `{}`",
-            case.scope.command("move-volume", claim)
-        ),
+        Side::Source => {
+            format!("; or stop this set too and move the claim alone: `{}`", case.scope.command("move-volume", claim))
+        }
         Side::Destination => String::new(),
     };
     Finding {

@@ -23,11 +23,15 @@ pub(super) fn readable(case: &Case<'_>) -> Vec<Finding> {
             Some(Ok(Some(_))) => continue,
             Some(Ok(None)) => (
                 "EC2 does not know it: these are credentials of another account, or another region".to_owned(),
-                format!("`aws ec2 describe-volumes --volume-ids {id}` must show it; choose with `--profile` and `--region`"),
+                format!(
+                    "`aws ec2 describe-volumes --volume-ids {id}` must show it; choose with `--profile` and `--region`"
+                ),
             ),
             Some(Err(unknown)) => (
                 format!("EC2 did not say what it is: {}", unknown.reason),
-                format!("`aws ec2 describe-volumes --volume-ids {id}` must work: the right `ec2:DescribeVolumes` is needed"),
+                format!(
+                    "`aws ec2 describe-volumes --volume-ids {id}` must work: the right `ec2:DescribeVolumes` is needed"
+                ),
             ),
             None => (
                 "EC2 was not asked".to_owned(),
@@ -45,9 +49,8 @@ pub(super) fn placed(case: &Case<'_>) -> Vec<Finding> {
     if !findings.is_empty() {
         return findings;
     }
-    let instances = |side| -> BTreeSet<&str> {
-        case.world().objects(side, Kind::Node).filter_map(Object::instance_id).collect()
-    };
+    let instances =
+        |side| -> BTreeSet<&str> { case.world().objects(side, Kind::Node).filter_map(Object::instance_id).collect() };
     let source = instances(Side::Source);
     let mut zones: BTreeSet<&str> = BTreeSet::new();
     for claim in &case.claims {
@@ -71,8 +74,12 @@ pub(super) fn placed(case: &Case<'_>) -> Vec<Finding> {
             code: "PF-22",
             level: Level::Blocks,
             subject: format!("zone {zone} (destination)"),
-            what: "volumes of the set are in it, but no node of the destination is: their pods could not start".to_owned(),
-            remedy: format!("add a node in {zone}; `{} get nodes -L topology.kubernetes.io/zone` shows what there is", case.destination(Kind::Node)),
+            what: "volumes of the set are in it, but no node of the destination is: their pods could not start"
+                .to_owned(),
+            remedy: format!(
+                "add a node in {zone}; `{} get nodes -L topology.kubernetes.io/zone` shows what there is",
+                case.destination(Kind::Node)
+            ),
         });
     }
     findings
@@ -100,7 +107,10 @@ fn one_attached(case: &Case<'_>, claim: &Claim<'_>, ec2: &Ec2Volume) -> Vec<Find
         findings.push(Finding { code: "PF-23", level: Level::Blocks, subject: claim.id_subject(), what, remedy });
     };
     if ec2.managed {
-        blocks("a managed AWS service operates it".to_owned(), format!("move the workload off that service first; {show}"));
+        blocks(
+            "a managed AWS service operates it".to_owned(),
+            format!("move the workload off that service first; {show}"),
+        );
     }
     if let Some(outpost) = &ec2.outpost {
         blocks(format!("it lives on Outpost {outpost}, which cannot be handed over"), show.clone());
@@ -115,7 +125,10 @@ fn one_attached(case: &Case<'_>, claim: &Claim<'_>, ec2: &Ec2Volume) -> Vec<Find
         );
     }
     if ec2.attachments.iter().any(|attachment| attachment.instance.is_empty()) {
-        blocks("it is attached to something that is no instance of this account".to_owned(), format!("find out what holds it: {show}"));
+        blocks(
+            "it is attached to something that is no instance of this account".to_owned(),
+            format!("find out what holds it: {show}"),
+        );
     }
     // A pod that is missing or has ended holds nothing; where there is one, the volume is on its node.
     let pod = match claim.role {
@@ -124,7 +137,8 @@ fn one_attached(case: &Case<'_>, claim: &Claim<'_>, ec2: &Ec2Volume) -> Vec<Find
     };
     let running = pod.filter(|pod| pod.text("/status/phase") == Some("Running"));
     let node = pod.and_then(|pod| pod.text("/spec/nodeName"));
-    let instance = node.and_then(|node| case.world().object(Side::Source, Kind::Node, node)).and_then(Object::instance_id);
+    let instance =
+        node.and_then(|node| case.world().object(Side::Source, Kind::Node, node)).and_then(Object::instance_id);
     match (ec2.state, ec2.attachments.as_slice()) {
         (VolumeState::Available, []) if running.is_none() => {}
         (VolumeState::InUse, [only]) if only.state == AttachmentState::Attached && pod.is_some() => {
@@ -133,14 +147,20 @@ fn one_attached(case: &Case<'_>, claim: &Claim<'_>, ec2: &Ec2Volume) -> Vec<Find
                 && !only.instance.is_empty()
             {
                 blocks(
-                    format!("pod {} runs on instance {instance}, but the volume is attached to {}", pod.name(), only.instance),
+                    format!(
+                        "pod {} runs on instance {instance}, but the volume is attached to {}",
+                        pod.name(),
+                        only.instance
+                    ),
                     format!("find out which volume the pod uses: {show}"),
                 );
             }
         }
         (state, attachments) => {
-            let attachments: Vec<String> =
-                attachments.iter().map(|found| format!("{:?} on {}", found.state, found.instance).to_lowercase()).collect();
+            let attachments: Vec<String> = attachments
+                .iter()
+                .map(|found| format!("{:?} on {}", found.state, found.instance).to_lowercase())
+                .collect();
             let wanted = match (claim.role, running) {
                 (Role::Idle, _) => "available, as no pod uses it",
                 (_, Some(_)) => "in-use with one attachment, as its pod runs",

@@ -46,12 +46,7 @@ pub struct BedOptions {
 
 impl Default for BedOptions {
     fn default() -> Self {
-        BedOptions {
-            keep_logs: None,
-            nodes_per_zone: 2,
-            ec2: ec2::Timings::default(),
-            node: node::Timings::default(),
-        }
+        BedOptions { keep_logs: None, nodes_per_zone: 2, ec2: ec2::Timings::default(), node: node::Timings::default() }
     }
 }
 
