@@ -4,6 +4,7 @@
 //! move. As the cloud controllers do, it puts a finalizer on its Services and takes it off again.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use futures::{StreamExt, pin_mut};
 use k8s_openapi::api::core::v1::Service;
@@ -14,11 +15,14 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tokio::time::sleep;
 
 use crate::Cluster;
 
 /// Finalizer of the cloud controllers on Services whose load balancer they have to remove.
 const FINALIZER: &str = "service.kubernetes.io/load-balancer-cleanup";
+/// How long to wait after a watch has failed: an API server that restarts is back within seconds.
+const PAUSE: Duration = Duration::from_millis(200);
 /// What a controller calls itself in the fields that it writes.
 const MANAGER: &str = "cloud-load-balancer";
 
@@ -41,13 +45,14 @@ where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     F: Future<Output = kube::Result<()>>,
 {
-    let objects = watcher(api, watcher::Config::default()).default_backoff().applied_objects();
+    let objects = watcher(api, watcher::Config::default()).applied_objects();
     pin_mut!(objects);
     while let Some(object) = objects.next().await {
         let mended = match object {
             Ok(object) => mend(object).await,
             Err(error) => {
                 tracing::warn!(%error, "a watch of the load-balancer controller starts anew");
+                sleep(PAUSE).await;
                 continue;
             }
         };

@@ -18,11 +18,12 @@ use futures::future::join_all;
 use futures::{StreamExt, pin_mut};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::storage::v1::VolumeAttachment;
+use kube::runtime::watcher as watch_all;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch_all};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 use crate::Cluster;
 use crate::ec2::Ec2;
@@ -43,6 +44,7 @@ pub use knobs::{NodeKnobs, PodKnobs, Timings};
 pub use machine::Process;
 pub use object::{NewNode, NodeFacts};
 
+use api::PAUSE;
 use attachments::Attachments;
 use knobs::PodKnobStore;
 use machine::Machine;
@@ -247,12 +249,15 @@ async fn follow<K>(api: Api<K>, config: watcher::Config, mut see: impl FnMut(Eve
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let events = watch_all(api, config).default_backoff();
+    let events = watch_all(api, config);
     pin_mut!(events);
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => see(event),
-            Err(error) => tracing::warn!(%error, "a watch of the node agent starts anew"),
+            Err(error) => {
+                tracing::warn!(%error, "a watch of the node agent starts anew");
+                sleep(PAUSE).await;
+            }
         }
     }
 }

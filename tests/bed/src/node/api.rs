@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 
 /// How long to wait after a failed call: an API server that restarts is back within seconds.
-const PAUSE: Duration = Duration::from_millis(200);
+pub(super) const PAUSE: Duration = Duration::from_millis(200);
 
 /// Returns how a kubelet signs its patches.
 pub(super) fn kubelet() -> PatchParams {

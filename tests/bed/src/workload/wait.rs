@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use futures::{StreamExt, pin_mut};
-use kube::runtime::{WatchStreamExt, watcher::watch_object};
+use kube::runtime::watcher::watch_object;
 use kube::{Api, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// How long to wait after a watch has failed: an API server that restarts is back within seconds.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Waits until `holds` of an object (none while it does not exist) and returns the object.
 ///
@@ -26,7 +29,7 @@ where
 {
     let deadline = Instant::now() + within;
     let kind = K::kind(&());
-    let states = watch_object(api, name).default_backoff();
+    let states = watch_object(api, name);
     pin_mut!(states);
     let mut last = None;
     let mut trouble = None;
@@ -35,7 +38,10 @@ where
             Ok(Some(Ok(state))) if holds(state.as_ref()) => return Ok(state),
             Ok(Some(Ok(state))) => last = state,
             // A watch begins anew by itself; an error that stays shows when the time is over.
-            Ok(Some(Err(error))) => trouble = Some(error),
+            Ok(Some(Err(error))) => {
+                trouble = Some(error);
+                sleep(PAUSE).await;
+            }
             Ok(None) => bail!("the watch of {kind} {name} has ended"),
             Err(_) => break,
         }
