@@ -6,11 +6,11 @@ use anyhow::{Context, Result, ensure};
 use bed::ec2::{self, AttachmentState, ForcedAttachment, VolumePatch, VolumeState};
 use bed::facts::{HistoryEntry, HistoryKind};
 use bed::node::{self, NewNode, NodeFacts, NodeKnobs, PodKnobs};
-use bed::workload::{USUAL_CLASS, Workload, absent, exists, until};
-use bed::{Bed, Cluster, users};
+use bed::workload::{USUAL_CLASS, Workload, absent, exists, snapshot, until};
+use bed::{Act, Bed, BedOptions, Cluster, Component, users};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::networking::v1::Ingress;
 use k8s_openapi::api::storage::v1::VolumeAttachment;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
@@ -19,7 +19,7 @@ use libtest_mimic::Trial;
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::support::{eventually, on_bed};
+use crate::support::{alone, eventually, on_bed};
 
 /// How long anything may take that is wanted; far more than it takes on a loaded machine.
 const SOON: Duration = Duration::from_secs(60);
@@ -41,6 +41,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         on_bed("node::volumes_are_made_where_the_pod_runs", volumes_are_made_where_the_pod_runs),
         on_bed("node::balancers_have_addresses_of_their_own", balancers_have_addresses_of_their_own),
         on_bed("node::a_node_comes_and_goes", a_node_comes_and_goes),
+        on_bed("node::a_snapshot_shows_what_was_touched", a_snapshot_shows_what_was_touched),
+        alone("node::pods_outlast_a_restart_of_the_api_server", pods_outlast_a_restart_of_the_api_server),
     ]
 }
 
@@ -451,5 +453,58 @@ async fn a_node_comes_and_goes(bed: &'static Bed) -> Result<()> {
     absent(nodes, &node.name, SOON).await?;
     assert!(!place.runs(&pod).await?);
     assert!(place.nodes.remove_node(&node.name).await.is_err());
+    Ok(())
+}
+
+async fn a_snapshot_shows_what_was_touched(bed: &'static Bed) -> Result<()> {
+    let place = Place::new(bed, Cluster::A).await?;
+    let workload = Workload::new("node-snapshot", "web").claim("data", "1Gi", USUAL_CLASS);
+    place.put(&workload).await?;
+    let before = snapshot(&place.client, workload.namespace()).await?;
+    let volume = volume_key(&place, &workload).await?;
+    for key in ["Pod/web-0", "StatefulSet/web", "PersistentVolumeClaim/data-web-0", &volume] {
+        assert!(before.objects.contains_key(key), "{key} is not in {:?}", before.objects.keys());
+    }
+    assert_eq!(before.differences(&snapshot(&place.client, workload.namespace()).await?), Vec::<String>::new());
+
+    let patch = Patch::Merge(json!({"metadata": {"annotations": {"touched": "yes"}}}));
+    place.pods(&workload).patch("web-0", &PatchParams::default(), &patch).await?;
+    let after = snapshot(&place.client, workload.namespace()).await?;
+    assert_eq!(before.differences(&after), [r#"Pod/web-0 .metadata .annotations: null → {"touched":"yes"}"#]);
+    Ok(())
+}
+
+/// Returns the snapshot key of the PersistentVolume of a set's first claim.
+async fn volume_key(place: &Place, workload: &Workload) -> Result<String> {
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(place.client.clone(), workload.namespace());
+    let claim = claims.get(&workload.claims()[0]).await?;
+    let name = claim.spec.and_then(|spec| spec.volume_name).context("a bound claim")?;
+    Ok(format!("PersistentVolume/{name}"))
+}
+
+async fn pods_outlast_a_restart_of_the_api_server() -> Result<()> {
+    let bed = tokio::task::spawn_blocking(|| Bed::start(BedOptions::default())).await??;
+    let place = Place::new(&bed, Cluster::A).await?;
+    let workload = Workload::new("node-outage", "web").replicas(2).claim("data", "1Gi", USUAL_CLASS);
+    place.put(&workload).await?;
+    let (pod, volume) = (place.pod(&workload).await?, place.volume(&workload).await?);
+    bed.signal(Cluster::A, Component::KubeApiserver, Act::Kill).await?;
+    bed.signal(Cluster::A, Component::KubeApiserver, Act::Start).await?;
+    let back = eventually("the API server", SOON, async || Ok(Some(place.pod(&workload).await?))).await?;
+    assert_eq!((back.uid(), restarts_of(&back)), (pod.uid(), 0));
+
+    // The agent has not lost sight of the pod.
+    place.delete_pod(&workload, &DeleteParams::default()).await?;
+    let uid = pod.uid();
+    let holds = |pod: Option<&Pod>| pod.is_some_and(|pod| pod.uid() != uid && is_ready(pod));
+    let after = until(place.pods(&workload), "web-0", SOON, "back", holds).await?.context("a pod")?;
+    let (old, new) = (pod.uid().unwrap_or_default(), after.uid().unwrap_or_default());
+    let history = place.ec2.history(&volume).await?;
+    let expected = [
+        (HistoryKind::Start, old.as_str(), 0),
+        (HistoryKind::End, old.as_str(), 0),
+        (HistoryKind::Start, new.as_str(), 2),
+    ];
+    assert_eq!(kinds(&history), expected);
     Ok(())
 }
