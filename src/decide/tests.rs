@@ -1,1 +1,5 @@
-//! Stub.
+//! Tests of the decisions: a table of situations, and a model that explores all of them.
+
+mod model;
+mod simulation;
+mod table;
