@@ -137,6 +137,9 @@ impl Entry {
 pub struct Shelf {
     /// The newest complete list: when it began.
     listed: Option<Seq>,
+    /// The first of the unbroken row of complete lists up to the newest: a name without an entry was in
+    /// none of them.
+    listed_since: Option<Seq>,
     /// The newest list that failed, if it is newer than the last complete one.
     failed: Option<Unknown>,
     /// Whether objects of several namespaces are here, under `namespace/name`.
@@ -170,12 +173,14 @@ impl Shelf {
             self.entries.insert(name, Entry { seen: seq, state, returned: entry.returned });
         }
         self.listed = Some(seq);
+        self.listed_since.get_or_insert(seq);
         self.failed = None;
     }
 
     /// Takes in a list that had no answer. What was known of single objects is no longer relied on.
     pub fn put_list_unknown(&mut self, seq: Seq, unknown: Unknown) {
         self.listed = None;
+        self.listed_since = None;
         for entry in self.entries.values_mut().filter(|entry| entry.seen < seq) {
             entry.seen = seq;
             entry.state = State::Unknown(unknown.clone());
@@ -196,7 +201,7 @@ impl Shelf {
                 let since = match old {
                     Some(Entry { state: State::Absent { since }, .. }) => *since,
                     Some(_) => seq,
-                    None => self.listed.unwrap_or(seq),
+                    None => self.listed_since.unwrap_or(seq),
                 };
                 State::Absent { since }
             }
@@ -213,7 +218,9 @@ impl Shelf {
                 State::Absent { since } => Answer::Absent { since: *since, seen: entry.seen },
                 State::Unknown(unknown) => Answer::Unknown(unknown),
             },
-            (None, Some(listed), _) => Answer::Absent { since: listed, seen: listed },
+            (None, Some(listed), _) => {
+                Answer::Absent { since: self.listed_since.unwrap_or(listed), seen: listed }
+            }
             (None, None, Some(unknown)) => Answer::Unknown(unknown),
             (None, None, None) => Answer::Unread,
         }
@@ -335,4 +342,57 @@ pub enum Holder {
     Other(String),
     /// EC2 has not answered, or said something that this program does not know.
     Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(name: &str) -> Object {
+        Object(json!({ "metadata": { "name": name } }))
+    }
+
+    /// Else whoever waits for "looked at after it was gone" looks for ever.
+    #[test]
+    fn absence_counts_from_the_first_list_without_the_name() {
+        let mut shelf = Shelf::default();
+        shelf.put_list(3, []);
+        shelf.put_list(7, []);
+        assert!(matches!(shelf.get("web-0"), Answer::Absent { since: 3, seen: 7 }));
+        shelf.put(9, "web-0", Ok(None));
+        assert!(matches!(shelf.get("web-0"), Answer::Absent { since: 3, seen: 9 }));
+    }
+
+    #[test]
+    fn an_unknown_answer_is_neither_presence_nor_absence() {
+        let mut shelf = Shelf::default();
+        shelf.put_list(1, [pod("web-0")]);
+        shelf.put_list_unknown(2, Unknown { reason: "503".into(), passing: true });
+        assert!(matches!(shelf.get("web-0"), Answer::Unknown(_)));
+        assert!(matches!(shelf.get("web-1"), Answer::Unknown(_)));
+        assert_eq!(shelf.objects().count(), 0);
+        shelf.put_list(3, []);
+        assert!(matches!(shelf.get("web-0"), Answer::Absent { since: 3, .. }));
+    }
+
+    #[test]
+    fn a_single_read_knows_better_than_an_older_list() {
+        let mut shelf = Shelf::default();
+        shelf.put(5, "web-0", Ok(None));
+        shelf.put_list(4, [pod("web-1")]);
+        assert!(matches!(shelf.get("web-0"), Answer::Absent { since: 5, seen: 5 }));
+    }
+
+    #[test]
+    fn what_was_gone_and_is_there_again_has_returned() {
+        let mut shelf = Shelf::default();
+        shelf.put_list(1, [pod("web-0")]);
+        assert!(!shelf.has_returned("web-0"));
+        shelf.put(2, "web-0", Ok(None));
+        shelf.put_list(3, [pod("web-0"), pod("web-9")]);
+        assert!(shelf.has_returned("web-0"));
+        assert!(!shelf.has_returned("web-9"), "an unnamed one may just be new");
+    }
 }
