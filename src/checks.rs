@@ -16,10 +16,12 @@ mod claims;
 mod classes;
 mod clusters;
 mod dependencies;
+mod differences;
 mod driver;
 mod gitops;
 mod lock;
 mod names;
+mod namespace;
 mod needed;
 mod operators;
 pub mod order;
@@ -138,6 +140,10 @@ const CHECKS: &[fn(&Case<'_>) -> Vec<Finding>] = &[
     driver::check,
     classes::check,
     dependencies::check,
+    differences::contents,
+    differences::rights,
+    differences::networks,
+    namespace::check,
     services::governing,
     services::taken,
     order::check,

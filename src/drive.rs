@@ -313,7 +313,8 @@ impl Run<'_> {
 
     /// Performs reads and remembers what was read.
     async fn look(&mut self, reads: Vec<Read>) {
-        let again = reads.iter().filter(|read| !matches!(read, Read::Volumes(_) | Read::Allowed(..)));
+        let again =
+            reads.iter().filter(|read| !matches!(read, Read::Volumes(_) | Read::Allowed(..) | Read::Namesakes(..)));
         self.known.extend(again.cloned());
         self.session.look(reads).await;
     }

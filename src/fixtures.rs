@@ -191,7 +191,7 @@ pub(crate) fn world(plan: &Plan) -> World {
 }
 
 /// All kinds that a world may hold.
-pub(crate) const ALL_KINDS: [Kind; 30] = [
+pub(crate) const ALL_KINDS: [Kind; 32] = [
     Kind::Application,
     Kind::ConfigMap,
     Kind::ControllerRevision,
@@ -207,12 +207,14 @@ pub(crate) const ALL_KINDS: [Kind; 30] = [
     Kind::Kustomization,
     Kind::Lease,
     Kind::Namespace,
+    Kind::NetworkPolicy,
     Kind::Node,
     Kind::PersistentVolume,
     Kind::PersistentVolumeClaim,
     Kind::Pod,
     Kind::PodDisruptionBudget,
     Kind::PriorityClass,
+    Kind::RoleBinding,
     Kind::RuntimeClass,
     Kind::ScaledObject,
     Kind::Secret,

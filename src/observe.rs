@@ -12,9 +12,10 @@ use futures::stream;
 
 use crate::connect::Endpoints;
 use crate::events::{Event, Events};
-use crate::world::{Answer, Kind, Object, Read, Seq, Side, Unknown, VolumeId, World};
+use crate::world::{Answer, Kind, Namesakes, Object, Read, Seq, Side, Unknown, VolumeId, World};
 
 mod kubernetes;
+mod namesakes;
 mod volumes;
 mod watch;
 
@@ -29,6 +30,7 @@ enum Finding {
     List(Result<Vec<Object>, Unknown>),
     Object(Result<Option<Object>, Unknown>),
     Allowed(Result<bool, Unknown>),
+    Namesakes(Namesakes),
 }
 
 /// Performs reads and takes the answers into the world.
@@ -80,6 +82,7 @@ async fn perform(endpoints: &Endpoints, read: &Read) -> Finding {
         Read::Allowed(side, verb, kind) => {
             Finding::Allowed(kubernetes::allowed(endpoints.cluster(*side), verb, *kind).await)
         }
+        Read::Namesakes(side, name) => Finding::Namesakes(namesakes::find(endpoints.cluster(*side), name).await),
         Read::Volumes(_) => unreachable!("volumes are described in one call of their own"),
     }
 }
@@ -114,6 +117,9 @@ fn take_in(world: &mut World, events: &mut Events, seq: Seq, read: Read, finding
         }
         (Read::Allowed(side, verb, kind), Finding::Allowed(answer)) => {
             world.allowed.insert((side, verb, kind), answer);
+        }
+        (Read::Namesakes(side, name), Finding::Namesakes(answer)) => {
+            world.namesakes.insert((side, name), answer);
         }
         (read, _) => unreachable!("{read:?} has an answer of its own shape"),
     }

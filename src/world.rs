@@ -86,6 +86,18 @@ pub enum Read {
     /// Whether this user may do this verb on this kind (SelfSubjectAccessReview), in the migration's
     /// namespace when the kind is namespaced.
     Allowed(Side, &'static str, Kind),
+    /// Custom resources of any kind that have this name, in the migration's namespace.
+    Namesakes(Side, String),
+}
+
+/// Custom resources of one name, whatever their kind: an operator's resource is often called like the
+/// set that it makes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Namesakes {
+    /// What was found, as `Kind.group`.
+    pub found: Vec<String>,
+    /// Why there may be more, when something could not be read.
+    pub unknown: Option<Unknown>,
 }
 
 /// What is known of one object.
@@ -263,6 +275,8 @@ pub struct World {
     pub volumes: BTreeMap<VolumeId, VolumeFacts>,
     /// What this user may do, by side, verb and kind.
     pub allowed: BTreeMap<(Side, &'static str, Kind), Result<bool, Unknown>>,
+    /// Custom resources by side and name.
+    pub namesakes: BTreeMap<(Side, String), Namesakes>,
     /// Commands of the operator's that this process has run to their end.
     pub commands_done: BTreeSet<crate::decide::Command>,
     /// The wall clock of this machine as RFC 3339, for people who read the record; nothing is decided from it.

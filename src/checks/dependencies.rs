@@ -12,18 +12,25 @@ use crate::world::{Answer, Kind, Read, Side};
 /// ConfigMap that every namespace has of its own.
 const ROOT_CERTIFICATES: &str = "kube-root-ca.crt";
 
+/// Kinds whose content is compared with A's.
+pub(super) const COMPARED: [Kind; 2] = [Kind::Secret, Kind::ConfigMap];
+
 /// Something that a pod names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Need {
-    kind: Kind,
-    name: String,
+pub(super) struct Need {
+    /// Its kind.
+    pub(super) kind: Kind,
+    /// Its name.
+    pub(super) name: String,
 }
 
 /// Returns the reads that `check` needs.
 pub(super) fn reads(case: &Case<'_>) -> Vec<Read> {
     let needs = needs(case);
     let destination = needs.keys().map(|need| Read::Get(Side::Destination, need.kind, need.name.clone()));
-    destination.collect()
+    let compared = needs.keys().filter(|need| COMPARED.contains(&need.kind));
+    let source = compared.map(|need| Read::Get(Side::Source, need.kind, need.name.clone()));
+    destination.chain(source).collect()
 }
 
 /// PF-31: ServiceAccount, Secrets, ConfigMaps, PriorityClass, RuntimeClass and foreign claims that
@@ -64,7 +71,7 @@ fn missing(case: &Case<'_>, need: &Need, user: &str) -> Finding {
 }
 
 /// Returns what the pods name, each with one place that names it.
-fn needs(case: &Case<'_>) -> BTreeMap<Need, String> {
+pub(super) fn needs(case: &Case<'_>) -> BTreeMap<Need, String> {
     let mut needs: BTreeMap<Need, String> = BTreeMap::new();
     let mut add = |kind: Kind, name: Option<&str>, user: String| {
         if let Some(name) = name.filter(|name| !name.is_empty()) {
@@ -72,8 +79,7 @@ fn needs(case: &Case<'_>) -> BTreeMap<Need, String> {
         }
     };
     let spec = case.pod_spec();
-    let account =
-        ["serviceAccountName", "serviceAccount"].iter().find_map(|key| spec[*key].as_str()).unwrap_or("default");
+    let account = account(case);
     // Every namespace gets its `default`; one that is still to be made has it when it is there.
     if account != "default" {
         add(Kind::ServiceAccount, Some(account), "serviceAccountName".to_owned());
@@ -100,6 +106,12 @@ fn needs(case: &Case<'_>) -> BTreeMap<Need, String> {
         }
     }
     needs
+}
+
+/// Returns the ServiceAccount that the pods run as.
+pub(super) fn account<'a>(case: &Case<'a>) -> &'a str {
+    let spec = case.pod_spec();
+    ["serviceAccountName", "serviceAccount"].iter().find_map(|key| spec[*key].as_str()).unwrap_or("default")
 }
 
 /// EBS claims of several pods are refused by PF-15.

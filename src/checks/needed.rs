@@ -9,19 +9,21 @@ use super::case::Case;
 use super::clusters::CLUSTER_NAMESPACE;
 use super::scope::Scope;
 use super::users::WORKLOADS;
-use super::{clusters, dependencies, gitops, order, rights};
+use super::{clusters, dependencies, gitops, operators, order, rights};
 use crate::plan::{self, Request};
 use crate::record::{Subject, stem};
 use crate::world::{Answer, Kind, Read, Side, VolumeId, World};
 
 /// Kinds that are listed on both sides.
-const BOTH: [Kind; 9] = [
+const BOTH: [Kind; 11] = [
     Kind::HorizontalPodAutoscaler,
     Kind::Ingress,
+    Kind::NetworkPolicy,
     Kind::Node,
     Kind::PersistentVolume,
     Kind::PersistentVolumeClaim,
     Kind::Pod,
+    Kind::RoleBinding,
     Kind::ScaledObject,
     Kind::Service,
     Kind::StorageClass,
@@ -54,6 +56,8 @@ pub fn needed(request: &Request, world: &World) -> Vec<Read> {
     let mut reads = dependencies::reads(&case);
     reads.extend(order::reads(&case));
     reads.extend(gitops::reads(&case));
+    let (side, name) = operators::read(&case);
+    reads.push(Read::Namesakes(side, name));
     // Of what the plan is made, too; but only volumes whose ids are ids, as one bad id spoils the call.
     reads.extend(plan::needed(request, world).into_iter().filter(|read| !matches!(read, Read::Volumes(_))));
     let volumes: BTreeSet<VolumeId> = case.claims.iter().filter_map(|claim| claim.id.clone()).collect();
@@ -93,6 +97,10 @@ fn unmade(world: &World, read: Read) -> Option<Read> {
             let is_unmade = |id: &VolumeId| world.volumes.get(id).is_none_or(|facts| facts.latest().is_none());
             let ids: Vec<VolumeId> = ids.into_iter().filter(is_unmade).collect();
             (!ids.is_empty()).then_some(Read::Volumes(ids))
+        }
+        Read::Namesakes(side, name) => {
+            let is_made = world.namesakes.contains_key(&(side, name.clone()));
+            (!is_made).then_some(Read::Namesakes(side, name))
         }
         Read::Allowed(side, verb, kind) => {
             let is_made = world.allowed.contains_key(&(side, verb, kind));

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::case::Case;
 use super::names::some;
 use super::{Finding, Level};
-use crate::world::{Kind, Object};
+use crate::world::{Kind, Object, Side};
 
 /// Prefixes of label and annotation keys that only operators set.
 const OPERATOR_MARKS: &[&str] = &[
@@ -21,6 +21,31 @@ const OPERATOR_MARKS: &[&str] = &[
     "postgres-operator.crunchydata.com/",
     "strimzi.io/",
 ];
+
+/// API groups (or their ends) whose resources are often called like a set but never make one.
+const BYSTANDERS: &[&str] = &[
+    "argoproj.io",
+    "autoscaling.k8s.io",
+    "bitnami.com",
+    "cert-manager.io",
+    "cilium.io",
+    "external-secrets.io",
+    "externaldns.k8s.io",
+    "gateway.networking.k8s.io",
+    "istio.io",
+    "k8s.aws",
+    "keda.sh",
+    "kyverno.io",
+    "projectcalico.org",
+    "secrets-store.csi.x-k8s.io",
+    "snapshot.storage.k8s.io",
+    "toolkit.fluxcd.io",
+    "traefik.io",
+    "velero.io",
+];
+
+/// Kinds of monitoring.coreos.com that only watch; the others (Prometheus, Alertmanager) make sets.
+const MONITORS: &[&str] = &["PodMonitor", "Probe", "PrometheusRule", "ScrapeConfig", "ServiceMonitor"];
 
 /// Managers of fields whose names sound like an operator's, but which only carry manifests over or
 /// are Kubernetes' own.
@@ -37,7 +62,10 @@ const CARRIERS: &[&str] = &[
 /// PF-8: no operator owns the set or its claims, as far as signs tell.
 pub(super) fn check(case: &Case<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let signs = signs(case.set);
+    let mut signs = signs(case.set);
+    let namesakes = case.world().namesakes.get(&read(case));
+    let found = namesakes.map_or(&[][..], |namesakes| namesakes.found.as_slice());
+    signs.extend(found.iter().filter(|title| makes_sets(title)).map(|title| format!("there is a {title} of its name")));
     if !signs.is_empty() {
         findings.push(case.finding(
             "PF-8",
@@ -47,6 +75,18 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Finding> {
                 "stop the operator first (such as `{} scale deployment OPERATOR --replicas=0` in its namespace), then add `--force`",
                 case.source(Kind::Namespace)
             ),
+        ));
+    }
+    // Operators show in other ways too, and a set that is made again stops the move before a pod goes.
+    if let Some(unknown) = namesakes.and_then(|namesakes| namesakes.unknown.as_ref()) {
+        findings.push(case.finding(
+            "PF-8",
+            Level::Warns,
+            format!(
+                "custom resources of its name could not all be read ({}), so whether an operator makes it is not known",
+                unknown.reason
+            ),
+            format!("look yourself: `{} get crd`", case.source(Kind::Namespace)),
         ));
     }
     for claim in &case.claims {
@@ -72,6 +112,17 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Returns the read that tells of custom resources of the set's name.
+pub(super) fn read(case: &Case<'_>) -> (Side, String) {
+    (Side::Source, case.set.name().to_owned())
+}
+
+fn makes_sets(title: &str) -> bool {
+    let (kind, group) = title.split_once('.').unwrap_or((title, ""));
+    let is_of = |end: &str| group == end || group.ends_with(&format!(".{end}"));
+    !BYSTANDERS.iter().any(|end| is_of(end)) && !(group == "monitoring.coreos.com" && MONITORS.contains(&kind))
 }
 
 fn signs(set: &Object) -> Vec<String> {

@@ -129,7 +129,7 @@ fn allowance(budget: &Object) -> String {
 }
 
 /// Returns whether a label selector selects these labels.
-fn selects(selector: Option<&Value>, labels: Option<&Value>) -> bool {
+pub(super) fn selects(selector: Option<&Value>, labels: Option<&Value>) -> bool {
     let (Some(selector), Some(labels)) = (selector, labels) else { return false };
     let label = |key: &Value| labels.get(key.as_str().unwrap_or_default()).and_then(Value::as_str);
     let equal =

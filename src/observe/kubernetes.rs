@@ -102,7 +102,7 @@ pub(super) async fn allowed(cluster: &Cluster, verb: &str, kind: Kind) -> Result
 }
 
 /// Returns why an answer is not known.
-fn unknown(error: &CallError) -> Unknown {
+pub(super) fn unknown(error: &CallError) -> Unknown {
     Unknown { reason: error.to_string(), passing: error.is_passing() }
 }
 

@@ -254,6 +254,90 @@ fn each_thing_that_the_pods_need_blocks_when_it_is_missing() {
 }
 
 #[test]
+fn a_secret_of_other_content_can_be_forced_and_a_config_map_warns() {
+    for (kind, key, level) in
+        [(Kind::Secret, "secretRef", Level::Forceable), (Kind::ConfigMap, "configMapRef", Level::Warns)]
+    {
+        let mut bench = Bench::fine();
+        bench.set(|set| {
+            set["spec"]["template"]["spec"]["containers"][0]["envFrom"] = json!([{ key: { "name": "it" } }])
+        });
+        let object = |value: &str| json!({ "metadata": { "name": "it" }, "data": { "password": value } });
+        bench.put(Side::Source, kind, object("hunter1"));
+        bench.put(Side::Destination, kind, object("hunter1"));
+        bench.passes();
+        bench.put(Side::Destination, kind, object("hunter2"));
+        let finding = bench.one("PF-31", level);
+        assert!(!format!("{finding:?}").contains("hunter"), "{finding:?}");
+        bench.world.shelf_mut(Side::Source, kind).put(3, "it", Err(forbidden()));
+        bench.one("PF-31", Level::Warns);
+    }
+}
+
+#[test]
+fn a_role_binding_that_is_missing_warns() {
+    let mut bench = Bench::fine();
+    let binding = |namespace: &str| {
+        json!({
+            "metadata": { "name": "locks" },
+            "roleRef": { "kind": "Role", "name": "locks" },
+            "subjects": [{ "kind": "ServiceAccount", "name": "default", "namespace": namespace }],
+        })
+    };
+    bench.put(Side::Source, Kind::RoleBinding, binding("elsewhere"));
+    bench.passes();
+    bench.put(Side::Source, Kind::RoleBinding, binding("shop"));
+    assert!(bench.one("PF-31", Level::Warns).what.contains("locks"));
+    bench.put(Side::Destination, Kind::RoleBinding, binding("market"));
+    bench.passes();
+    bench.refuse(Side::Destination, Kind::RoleBinding);
+    bench.one("PF-31", Level::Warns);
+}
+
+#[test]
+fn a_network_policy_that_is_missing_warns() {
+    let mut bench = Bench::fine();
+    let policy = |labels: Value| json!({ "metadata": { "name": "guard" }, "spec": { "podSelector": { "matchLabels": labels } } });
+    bench.put(Side::Source, Kind::NetworkPolicy, policy(json!({ "app": "other" })));
+    bench.passes();
+    bench.put(Side::Source, Kind::NetworkPolicy, policy(fixtures::labels()));
+    assert!(bench.one("PF-31", Level::Warns).what.contains("guard"));
+    bench.copy(Kind::NetworkPolicy, "guard");
+    bench.passes();
+    bench.refuse(Side::Source, Kind::NetworkPolicy);
+    bench.one("PF-31", Level::Warns);
+}
+
+#[test]
+fn a_set_that_spells_out_its_namespace_can_be_forced_into_another() {
+    let spoils: [fn(&mut Value); 3] = [
+        |spec| spec["containers"][0]["args"] = json!(["--peers=a.web.shop.svc"]),
+        |spec| {
+            spec["containers"][0]["env"] =
+                json!([{ "name": "NS", "valueFrom": { "fieldRef": { "fieldPath": "metadata.namespace" } } }])
+        },
+        |spec| spec["volumes"] = json!([{ "name": "me", "downwardAPI": { "items": [{ "path": "ns", "fieldRef": { "fieldPath": "metadata.namespace" } }] } }]),
+    ];
+    for spoil in spoils {
+        let mut bench = Bench::fine();
+        bench.set(|set| spoil(&mut set["spec"]["template"]["spec"]));
+        bench.one("PF-43", Level::Forceable);
+        bench.request.destination.namespace = "shop".to_owned();
+        bench.edit(Side::Destination, Kind::Namespace, "market", |namespace| {
+            namespace["metadata"]["name"] = "shop".into()
+        });
+        bench.passes();
+    }
+    let mut bench = Bench::fine();
+    bench
+        .set(|set| set["spec"]["template"]["spec"]["volumes"] = json!([{ "name": "c", "configMap": { "name": "c" } }]));
+    for side in Side::BOTH {
+        bench.put(side, Kind::ConfigMap, json!({ "metadata": { "name": "c" }, "data": { "f": "web.shop:80" } }));
+    }
+    assert!(bench.one("PF-43", Level::Forceable).what.contains("ConfigMap c"));
+}
+
+#[test]
 fn optional_things_and_those_of_every_cluster_may_be_missing() {
     let mut bench = Bench::fine();
     bench.set(|set| {

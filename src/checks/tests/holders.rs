@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{Bench, pod};
+use super::{Bench, forbidden, pod};
 use crate::checks::Level;
 use crate::fixtures;
-use crate::world::{Kind, Side};
+use crate::world::{Kind, Namesakes, Side};
 
 #[test]
 fn signs_of_an_operator_can_be_forced() {
@@ -24,6 +24,23 @@ fn signs_of_an_operator_can_be_forced() {
         bench.set(sign);
         bench.one("PF-8", Level::Forceable);
     }
+}
+
+#[test]
+fn a_custom_resource_of_the_sets_name_can_be_forced() {
+    let mut bench = Bench::fine();
+    let key = (Side::Source, "web".to_owned());
+    let names =
+        ["ServiceMonitor.monitoring.coreos.com", "Certificate.cert-manager.io", "VirtualService.networking.istio.io"];
+    let mut namesakes = Namesakes { found: names.map(str::to_owned).to_vec(), unknown: None };
+    bench.world.namesakes.insert(key.clone(), namesakes.clone());
+    bench.passes();
+    namesakes.unknown = Some(forbidden());
+    bench.world.namesakes.insert(key.clone(), namesakes.clone());
+    bench.one("PF-8", Level::Warns);
+    namesakes = Namesakes { found: vec!["Database.example.org".to_owned()], unknown: None };
+    bench.world.namesakes.insert(key, namesakes);
+    assert!(bench.one("PF-8", Level::Forceable).what.contains("Database.example.org"));
 }
 
 #[test]

@@ -29,9 +29,8 @@ fn several_replicas_need_somebody_who_chooses() {
 fn each_sign_is_evidence() {
     let signs: [(&str, fn(&mut Bench)); 6] = [
         ("container web names web-0 in its arguments", |bench| {
-            bench.set(|set| {
-                set["spec"]["template"]["spec"]["containers"][0]["args"] = json!(["--join=web-0.web.shop.svc:7000"])
-            });
+            bench
+                .set(|set| set["spec"]["template"]["spec"]["containers"][0]["args"] = json!(["--join=web-0.web:7000"]));
         }),
         ("variable PEERS", |bench| {
             bench.set(|set| {

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Bench, forbidden, needed};
 use crate::checks::{blocks, preflight};
 use crate::plan::Request;
-use crate::world::{Answer, Kind, Read, Side, VolumeFacts, World};
+use crate::world::{Answer, Kind, Namesakes, Read, Side, VolumeFacts, World};
 
 /// Performs reads on an empty world as the full one answers them, until none is needed; counts rounds.
 fn read_all(request: &Request, full: &World, refused: impl Fn(&Read) -> bool) -> (World, Vec<Vec<Read>>) {
@@ -49,6 +49,11 @@ fn perform(read: &Read, full: &World, world: &mut World, is_refused: bool) {
                 facts.put(1, if is_refused { Err(forbidden()) } else { Ok(answer) });
                 world.volumes.insert(id.clone(), facts);
             }
+        }
+        Read::Namesakes(side, name) => {
+            let mut answer = Namesakes::default();
+            answer.unknown = is_refused.then(forbidden);
+            world.namesakes.insert((*side, name.clone()), answer);
         }
         Read::Allowed(side, verb, kind) => {
             let answer = if is_refused { Err(forbidden()) } else { Ok(true) };
@@ -98,9 +103,18 @@ fn each_read_that_is_refused_ends_and_is_never_taken_for_good() {
         let findings = preflight(&bench.request, &world);
         match &refused {
             // Absence costs no data here: the answer is a warning, or the worse of two.
-            Read::List(_, Kind::VerticalPodAutoscaler | Kind::Application | Kind::Kustomization) => {
+            Read::List(
+                _,
+                Kind::VerticalPodAutoscaler
+                | Kind::Application
+                | Kind::Kustomization
+                | Kind::RoleBinding
+                | Kind::NetworkPolicy,
+            )
+            | Read::Get(Side::Source, Kind::Secret, _) => {
                 assert!(blocks(&findings, false), "{refused:?}");
             }
+            Read::Namesakes(..) => assert!(findings.iter().any(|finding| finding.what.contains("operator"))),
             // For people only.
             Read::Get(Side::Source, Kind::ConfigMap, name) if name == "settings" => {}
             Read::List(Side::Source, Kind::PodDisruptionBudget | Kind::ControllerRevision | Kind::StorageClass) => {}
