@@ -230,9 +230,7 @@ impl Shelf {
                 State::Absent { since } => Answer::Absent { since: *since, seen: entry.seen },
                 State::Unknown(unknown) => Answer::Unknown(unknown),
             },
-            (None, Some(listed), _) => {
-                Answer::Absent { since: self.listed_since.unwrap_or(listed), seen: listed }
-            }
+            (None, Some(listed), _) => Answer::Absent { since: self.listed_since.unwrap_or(listed), seen: listed },
             (None, None, Some(unknown)) => Answer::Unknown(unknown),
             (None, None, None) => Answer::Unread,
         }

@@ -115,7 +115,8 @@ impl State {
                 })
             }
             (Step::RecreateSet, _) => plan.volumes().find_map(|volume| {
-                let is_in_destination = simulation.volumes.get(&volume.volume) == Some(&Place::Attached(Side::Destination));
+                let is_in_destination =
+                    simulation.volumes.get(&volume.volume) == Some(&Place::Attached(Side::Destination));
                 is_in_destination.then(|| format!("set recreated in A while B holds {}", volume.volume))
             }),
             _ => None,
@@ -219,7 +220,12 @@ fn explore(model: Migration) {
     let checker = model.checker().threads(2).spawn_bfs().join();
     println!("{} states, {} unique, {:?}", checker.state_count(), checker.unique_state_count(), started.elapsed());
     for (name, path) in checker.discoveries() {
-        if checker.model().properties().iter().any(|it| it.name == name && it.expectation != stateright::Expectation::Sometimes) {
+        if checker
+            .model()
+            .properties()
+            .iter()
+            .any(|it| it.name == name && it.expectation != stateright::Expectation::Sometimes)
+        {
             let steps: Vec<String> = path.clone().into_actions().iter().map(|act| brief(act)).collect();
             let last = path.into_states().pop();
             let last = last.map(|state| (state.simulation.violation, state.end));

@@ -255,14 +255,16 @@ impl Simulation {
 
     fn volume_moves(&self, side: Side, moves: &mut Vec<Move>) {
         for claim in self.of_kind(side, Kind::PersistentVolumeClaim) {
-            let is_used = self.of_kind(side, Kind::Pod).iter().any(|pod| pod.claim_names().any(|it| it == claim.name()));
+            let is_used =
+                self.of_kind(side, Kind::Pod).iter().any(|pod| pod.claim_names().any(|it| it == claim.name()));
             if claim.is_terminating() && !is_used {
                 moves.push(Move::Collect(side, Kind::PersistentVolumeClaim, claim.name().to_owned()));
             }
             let volume = claim.text("/spec/volumeName").and_then(|name| self.get(side, Kind::PersistentVolume, name));
             if claim.text("/status/phase") == Some("Pending")
                 && volume.is_some_and(|volume| {
-                    volume.text("/spec/claimRef/name") == Some(claim.name()) && volume.at("/spec/claimRef/uid").is_none()
+                    volume.text("/spec/claimRef/name") == Some(claim.name())
+                        && volume.at("/spec/claimRef/uid").is_none()
                 })
             {
                 moves.push(Move::Bind(side, claim.name().to_owned()));
@@ -309,7 +311,8 @@ impl Simulation {
                         moves.push(Move::CreatePod(side, name));
                         break;
                     }
-                    let is_ready = pod.is_some_and(|pod| pod.condition("Ready") == Some("True") && !pod.is_terminating());
+                    let is_ready =
+                        pod.is_some_and(|pod| pod.condition("Ready") == Some("True") && !pod.is_terminating());
                     if !is_ready && !planned.is_parallel() {
                         break;
                     }
@@ -346,7 +349,9 @@ impl Simulation {
             Move::StartPod(side, name) => self.start_pod(*side, name),
             Move::Bind(side, name) => self.bind(*side, name),
             Move::Release(side, name) => {
-                self.edit(*side, Kind::PersistentVolume, name, |volume| volume["status"] = json!({ "phase": "Released" }));
+                self.edit(*side, Kind::PersistentVolume, name, |volume| {
+                    volume["status"] = json!({ "phase": "Released" })
+                });
             }
             Move::Reclaim(side, name) => {
                 let id = self.id_of(*side, name);
@@ -406,7 +411,10 @@ impl Simulation {
 
     fn can_start(&self, side: Side, pod: &Object) -> bool {
         self.pod_volumes(side, pod).is_some_and(|ids| {
-            ids.iter().all(|id| matches!(self.volumes.get(id), Some(Place::Available)) || self.volumes.get(id) == Some(&Place::Attached(side)))
+            ids.iter().all(|id| {
+                matches!(self.volumes.get(id), Some(Place::Available))
+                    || self.volumes.get(id) == Some(&Place::Attached(side))
+            })
         })
     }
 
@@ -470,9 +478,7 @@ impl Simulation {
 
     /// Returns whether a pod of the side, running or not, wants a volume.
     fn is_wanted(&self, side: Side, id: &VolumeId) -> bool {
-        self.of_kind(side, Kind::Pod)
-            .iter()
-            .any(|pod| self.pod_volumes(side, pod).is_some_and(|ids| ids.contains(id)))
+        self.of_kind(side, Kind::Pod).iter().any(|pod| self.pod_volumes(side, pod).is_some_and(|ids| ids.contains(id)))
     }
 
     fn in_use(&self, side: Side) -> BTreeSet<VolumeId> {
@@ -512,7 +518,8 @@ impl Simulation {
                     .iter()
                     .filter(|pod| pod.condition("Ready") == Some("True") && !pod.is_terminating())
                     .count();
-                let status = json!({ "observedGeneration": set.number("/metadata/generation"), "availableReplicas": ready });
+                let status =
+                    json!({ "observedGeneration": set.number("/metadata/generation"), "availableReplicas": ready });
                 if set.at("/status") != Some(&status) {
                     self.edit(side, Kind::StatefulSet, set.name(), |set| set["status"] = status);
                 }
