@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bed::judge::{Case, Evidence, Expected, Order, judge};
 use bed::mover::{Job, Mistake, Reach};
-use bed::workload::{USUAL_CLASS, Workload};
+use bed::workload::{USUAL_CLASS, Workload, remove_namespace};
 use bed::{Bed, Cluster, ec2, mover, users};
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use libtest_mimic::Trial;
@@ -77,6 +77,14 @@ impl Fixture {
         Ok(Fixture { destination: format!("{source}-new"), source, workload })
     }
 
+    /// Makes room for other tests: nodes have few slots for volumes.
+    async fn take_down(&self, bed: &Bed) -> Result<()> {
+        for (cluster, namespace) in [(Cluster::A, &self.source), (Cluster::B, &self.destination)] {
+            remove_namespace(&bed.client(cluster, users::ADMIN).await?, namespace).await?;
+        }
+        Ok(())
+    }
+
     fn job(&self, user: &str, access_key: &str, reach: Reach) -> Job {
         Job {
             user: user.to_owned(),
@@ -109,7 +117,8 @@ async fn not_accused(bed: &'static Bed, name: &str, reach: Reach, together: bool
     let case = Case::for_workload(bed, &tool, &fixture.workload, &fixture.destination).await?;
     let case = case.without_state().ordered(order).expecting(end_of(reach));
     mover::run(bed, Job { together, ..fixture.job(&tool.user, &tool.access_key, reach) }).await?;
-    case.assert_clean(bed).await
+    case.assert_clean(bed).await?;
+    fixture.take_down(bed).await
 }
 
 async fn accused(bed: &'static Bed, mistake: Mistake) -> Result<()> {
@@ -139,7 +148,8 @@ async fn accused(bed: &'static Bed, mistake: Mistake) -> Result<()> {
     let ended = mover::run(bed, job).await;
     expect_violation(bed, &case, mistake.breaks(), mistake.entails())
         .await
-        .with_context(|| format!("the mover ended with {ended:?}"))
+        .with_context(|| format!("the mover ended with {ended:?}"))?;
+    fixture.take_down(bed).await
 }
 
 /// A volume that lost its content is no mistake of the mover, who is careful here.
@@ -154,7 +164,8 @@ async fn lost_content(bed: &'static Bed) -> Result<()> {
         control.wipe(&volume).await?;
     }
     mover::run(bed, fixture.job(&tool.user, &tool.access_key, Reach::FirstPod)).await?;
-    expect_violation(bed, &case, "I-23", &[]).await
+    expect_violation(bed, &case, "I-23", &[]).await?;
+    fixture.take_down(bed).await
 }
 
 /// Checks that the judge sees this, and nothing that does not follow from it.

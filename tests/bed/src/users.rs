@@ -32,7 +32,7 @@ pub const TOOLS: &str = "tools";
 pub const RESTRICTED: &str = "restricted";
 
 /// How many `tool-N` users there are.
-pub const TOOL_COUNT: u32 = 96;
+pub const TOOL_COUNT: u32 = 256;
 /// How many `restricted-N` users there are.
 pub const RESTRICTED_COUNT: u32 = 32;
 
@@ -95,9 +95,9 @@ mod tests {
     #[test]
     fn every_user_has_one_line_and_one_group() {
         let file = token_file();
-        assert_eq!(file.lines().count(), 7 + 96 + 32);
+        assert_eq!(file.lines().count(), 7 + 256 + 32);
         assert!(file.contains("token-admin,admin,admin,\"system:masters\"\n"));
-        assert!(file.contains("token-tool-95,tool-95,tool-95,\"tools\"\n"));
+        assert!(file.contains("token-tool-255,tool-255,tool-255,\"tools\"\n"));
         assert!(file.contains("token-restricted-31,restricted-31,restricted-31,\"restricted\"\n"));
     }
 }

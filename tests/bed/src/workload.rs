@@ -17,11 +17,13 @@ use serde_json::{Value, json};
 mod class;
 mod cluster;
 mod kinds;
+mod remove;
 mod snapshot;
 mod wait;
 
 pub use class::Class;
 pub use cluster::{apply, namespace, volume_of};
+pub use remove::remove_namespace;
 pub use snapshot::{Snapshot, snapshot};
 pub use wait::{absent, exists, until};
 

@@ -128,6 +128,13 @@ impl Case {
         self
     }
 
+    /// Returns the case with one more user and key, such as those of a second tool that takes over.
+    pub fn and_tool(mut self, user: &str, key: &str) -> Case {
+        self.users.insert(user.to_owned());
+        self.keys.insert(key.to_owned());
+        self
+    }
+
     /// Returns the set's namespace in a cluster.
     pub fn namespace(&self, cluster: Cluster) -> &str {
         match cluster {

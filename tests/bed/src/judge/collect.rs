@@ -288,3 +288,47 @@ async fn list(
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::judge::made::{Made, TOOL};
+
+    #[test]
+    fn services_and_ingresses_of_the_set_are_known_by_where_they_lead() {
+        let object = |resource: &str, name: &str, spec: Value| Object {
+            cluster: Cluster::A,
+            resource: resource.to_owned(),
+            body: json!({"metadata": {"name": name, "namespace": "shop"}, "spec": spec}),
+        };
+        let backend = |name: &str| json!({"rules": [{"http": {"paths": [{"backend": {"service": {"name": name}}}]}}]});
+        let before = Snapshot {
+            objects: vec![
+                object("services", "web", json!({"selector": {"app": "web"}})),
+                object("services", "all", json!({"selector": {}})),
+                object("services", "api", json!({"selector": {"app": "api"}})),
+                object("ingresses", "front", backend("web")),
+                object("ingresses", "side", backend("api")),
+            ],
+        };
+        let found = services(&before, "shop", &json!({"app": "web", "tier": "front"}));
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), ["front", "web"]);
+    }
+
+    #[test]
+    fn a_watch_that_ended_is_one_event_and_strangers_are_none() {
+        let mut made = Made::new();
+        let watch = made.read(1, Cluster::A, "watch", "pods", "a-space", "", 200).clone();
+        let mut started = watch.clone();
+        started.completed = Timestamp::MAX;
+        let mut stranger = watch.clone();
+        stranger.user = "tool-7".to_owned();
+        stranger.namespace = "another-space".to_owned();
+        stranger.id = "another".to_owned();
+        let events = in_order(vec![started, watch.clone(), stranger], &made.case);
+        assert_eq!(events.len(), 1);
+        assert_eq!((events[0].completed, events[0].user.as_str()), (watch.completed, TOOL));
+    }
+}

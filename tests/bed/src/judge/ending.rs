@@ -1,5 +1,7 @@
 //! What is left at the end: I-15 after a rollback, I-16 after finalize.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::Cluster;
@@ -24,6 +26,9 @@ pub(super) fn i15_rolled_back(view: &View<'_>) -> Vec<Violation> {
         (Some(_), None) => wrong.push(format!("the set {} does not exist in a", case.set)),
         (Some(was), Some(is)) if was.body.pointer("/spec") != is.body.pointer("/spec") => {
             wrong.push(format!("the set {} in a has another spec", case.set));
+        }
+        (Some(was), Some(is)) if described(was) != described(is) => {
+            wrong.push(format!("the set {} in a has other labels or annotations", case.set));
         }
         _ => {}
     }
@@ -67,6 +72,14 @@ pub(super) fn i16_finalized(view: &View<'_>) -> Vec<Violation> {
     }
     wrong.extend(marks(view));
     wrong.into_iter().map(|what| Violation::new("I-16", what)).collect()
+}
+
+/// Returns what people wrote about an object; an empty list and none are the same.
+fn described(object: &Object) -> [BTreeMap<&str, &Value>; 2] {
+    ["/metadata/labels", "/metadata/annotations"].map(|pointer| {
+        let fields = object.body.pointer(pointer).and_then(Value::as_object);
+        fields.into_iter().flatten().map(|(key, value)| (key.as_str(), value)).collect()
+    })
 }
 
 /// Returns what a cluster still has of a set that is elsewhere now.
@@ -220,6 +233,9 @@ mod tests {
         let mut made = rolled_back();
         made.live(Cluster::A, "statefulsets", "web").body["spec"]["replicas"] = json!(1);
         made.rejects(i15_rolled_back, "another spec");
+        let mut made = rolled_back();
+        made.live(Cluster::A, "statefulsets", "web").body["metadata"]["annotations"] = json!({"new": "one"});
+        made.rejects(i15_rolled_back, "other labels or annotations");
         let mut made = rolled_back();
         made.live(Cluster::A, "persistentvolumeclaims", "data-web-1").body["status"]["phase"] = json!("Lost");
         made.rejects(i15_rolled_back, "data-web-1 in a is not bound");

@@ -50,7 +50,7 @@ pub(super) fn claim_body(index: i64) -> Value {
 }
 
 /// The moment so many seconds after the beginning.
-fn second(at: i64) -> Timestamp {
+pub(super) fn second(at: i64) -> Timestamp {
     start() + SignedDuration::from_secs(at)
 }
 

@@ -339,3 +339,75 @@ fn end_last(lives: &mut [Life]) {
         life.gone = Some(life.last_write);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+    use serde_json::json;
+
+    use super::*;
+    use crate::judge::made::{Made, second};
+
+    fn absent_since(made: &Made, at: i64) -> Option<Timestamp> {
+        let view = View::new(&made.evidence, &made.case);
+        view.absent_since(Cluster::A, "pods", "a-space", "web-0", second(at))
+    }
+
+    #[test]
+    fn what_was_there_before_lives_until_its_last_write() {
+        let mut made = Made::new();
+        assert_eq!(absent_since(&made, 9), None);
+        made.delete(1, Cluster::A, "pods", "a-space", "web-0");
+        let status = made.write(2, "node-agent", Cluster::A, "patch", "pods", "a-space", "web-0", json!({}));
+        status.subresource = "status".to_owned();
+        // It is Terminating while it still exists.
+        assert_eq!(absent_since(&made, 9), None);
+        made.forget(Cluster::A, "pods", "web-0");
+        assert_eq!(absent_since(&made, 1), None);
+        assert_eq!(absent_since(&made, 9), Some(second(2)));
+    }
+
+    #[test]
+    fn a_successor_has_a_life_of_its_own() {
+        let mut made = Made::new();
+        made.delete(1, Cluster::A, "pods", "a-space", "web-0");
+        made.write(3, "kcm", Cluster::A, "create", "pods", "a-space", "web-0", json!({}));
+        assert_eq!(absent_since(&made, 2), Some(second(1)));
+        assert_eq!(absent_since(&made, 4), None);
+    }
+
+    #[test]
+    fn what_never_was_is_absent() {
+        let made = Made::new();
+        let view = View::new(&made.evidence, &made.case);
+        let since = view.absent_since(Cluster::B, "pods", "b-space", "web-0", second(5));
+        assert_eq!(since, Some(Timestamp::MIN));
+    }
+
+    #[test]
+    fn only_a_write_that_changes_a_value_counts() {
+        let mut made = Made::new();
+        made.retain_all(1);
+        let whole = json!({"spec": {"persistentVolumeReclaimPolicy": "Retain"}});
+        made.write(5, "kcm", Cluster::A, "update", "persistentvolumes", "", "pv-0", whole);
+        let view = View::new(&made.evidence, &made.case);
+        let values = view.values(Cluster::A, "persistentvolumes", "", "pv-0", &RECLAIM_POLICY);
+        let found: Vec<_> =
+            values.iter().map(|(event, value)| (event.map(|event| event.received), value.clone())).collect();
+        assert_eq!(found, [(None, json!("Delete")), (Some(second(1)), json!("Retain"))]);
+    }
+
+    #[test]
+    fn a_read_that_was_under_way_may_have_seen_it() {
+        let mut made = Made::new();
+        made.read(1, Cluster::A, "list", "pods", "a-space", "", 200);
+        let watch = made.read(3, Cluster::A, "watch", "nodes", "", "", 200);
+        watch.completed = Timestamp::MAX;
+        let view = View::new(&made.evidence, &made.case);
+        let looked = |resource, from, to| view.looked(Cluster::A, resource, "a-space", "x", from, second(to));
+        assert!(looked("pods", second(1) + SignedDuration::from_millis(1), 2));
+        assert!(!looked("pods", second(2), 9));
+        assert!(looked("nodes", second(7), 9));
+        assert!(!looked("nodes", second(1), 2));
+    }
+}
