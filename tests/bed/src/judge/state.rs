@@ -133,9 +133,10 @@ pub(super) fn i24_nothing_leaks(view: &View<'_>) -> Vec<Violation> {
         let Some(created) = created else { continue };
         let returned = object.cluster == Cluster::A
             && view.case.before.get(Cluster::A, &object.resource, object.namespace(), object.name()).is_some();
+        let moved = object.cluster == Cluster::B && kept.contains(&object.resource.as_str());
         if object.resource == "configmaps" {
             records.entry(object.cluster).or_default().push(object.name());
-        } else if !returned && !(object.cluster == Cluster::B && kept.contains(&object.resource.as_str())) {
+        } else if !returned && !moved {
             violations.push(violation("I-24", format!("{} is left over", object.title()), &[created]));
         }
     }

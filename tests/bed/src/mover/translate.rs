@@ -97,11 +97,11 @@ impl Mover {
     pub(super) fn service_in_b(&self, service: &Value) -> Value {
         let mut service = plain(service);
         service["metadata"]["namespace"] = json!(self.b.namespace);
-        if text(&service, "/spec/clusterIP") != "None" {
-            if let Some(spec) = service["spec"].as_object_mut() {
-                spec.remove("clusterIP");
-                spec.remove("clusterIPs");
-            }
+        if text(&service, "/spec/clusterIP") != "None"
+            && let Some(spec) = service["spec"].as_object_mut()
+        {
+            spec.remove("clusterIP");
+            spec.remove("clusterIPs");
         }
         service
     }
