@@ -4,7 +4,7 @@
 //! record from the clusters, call `decide`. Rollback is the other direction of the same function.
 
 use crate::plan::{OrdinalPlan, Plan, SetPlan};
-use crate::record::{Direction, Record};
+use crate::record::{Direction, Record, Subject};
 use crate::world::{Read, World};
 
 mod action;
@@ -199,11 +199,15 @@ impl Decision<'_> {
         if self.goal.until == Until::Prepare {
             return Ok(Done::Reached(Until::Prepare));
         }
-        self.freeze()?;
+        if self.has_set() {
+            self.freeze()?;
+        }
         if self.goal.until == Until::Freeze {
             return Ok(Done::Reached(Until::Freeze));
         }
-        if let Some(paused) = self.swing()? {
+        if self.has_set()
+            && let Some(paused) = self.swing()?
+        {
             return Ok(paused);
         }
         if self.goal.until == Until::Swing {
@@ -214,6 +218,12 @@ impl Decision<'_> {
             return Ok(Done::Reached(Until::Cutover));
         }
         self.finalize()
+    }
+
+    /// Returns whether a set is moved, and not a single claim, for which there is nothing to freeze and
+    /// no pod to start.
+    fn has_set(&self) -> bool {
+        self.plan.subject() == Subject::Set
     }
 
     /// Returns the ordinals that B's set has been grown to.

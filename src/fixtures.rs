@@ -11,6 +11,7 @@ use crate::plan::{
     Choices, IdleClaims, Order, OrdinalPlan, PLAN_VERSION, Place, Plan, Request, ServicePlan, SetPlan, VolumePlan,
     migration_id,
 };
+use crate::record::Subject;
 use crate::world::{
     Attachment, AttachmentState, Ec2Volume, Kind, Object, Side, VolumeFacts, VolumeId, VolumeState, World,
 };
@@ -105,6 +106,18 @@ pub(crate) fn plan_from(start: i64, replicas: i64, templates: usize) -> Plan {
     }
 }
 
+/// Returns the plan for a single claim that no set owns.
+pub(crate) fn claim_plan() -> Plan {
+    let mut plan = plan(1, 1);
+    let set = &mut plan.sets[0];
+    set.idle = std::mem::take(&mut set.ordinals).remove(0).volumes;
+    set.name = set.idle[0].claim.clone();
+    set.before = Object(Value::Null);
+    set.services.clear();
+    set.revisions.clear();
+    plan
+}
+
 /// Returns what A's API server shows before anything is done: namespaces, nodes, the set, its
 /// revision, Service, pods, claims, PVs and VolumeAttachments.
 pub(crate) fn source_objects(plan: &Plan) -> Vec<(Kind, Object)> {
@@ -115,8 +128,10 @@ pub(crate) fn source_objects(plan: &Plan) -> Vec<(Kind, Object)> {
     ];
     objects.extend(nodes(Side::Source));
     for set in &plan.sets {
-        objects.push((Kind::StatefulSet, set.before.0.clone()));
-        objects.push((Kind::ControllerRevision, revision_json(set.uid())));
+        if plan.subject() == Subject::Set {
+            objects.push((Kind::StatefulSet, set.before.0.clone()));
+            objects.push((Kind::ControllerRevision, revision_json(set.uid())));
+        }
         for service in &set.services {
             let kind = match service.before.text("/kind") {
                 Some("Ingress") => Kind::Ingress,

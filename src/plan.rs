@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::record::{Subject, stem};
 use crate::world::{Kind, Object, Side, VolumeId};
 
 mod build;
@@ -134,13 +135,13 @@ pub enum IdleClaims {
 pub struct SetPlan {
     /// Name, the same in both clusters.
     pub name: String,
-    /// The set in A before the first change.
+    /// The set in A before the first change; null for a single claim, which is then in `idle`.
     pub before: Object,
     /// First ordinal (`spec.ordinals.start`).
     pub start: i64,
     /// The ordinals in range, ascending.
     pub ordinals: Vec<OrdinalPlan>,
-    /// Claims out of range that move as pairs (`--include-idle-claims`).
+    /// Claims that move as pairs without a pod: out of range (`--include-idle-claims`), or the single claim.
     pub idle: Vec<VolumePlan>,
     /// Services and Ingresses to carry over.
     pub services: Vec<ServicePlan>,
@@ -258,6 +259,21 @@ impl Plan {
     /// Returns the value of [`MIGRATION_ANNOTATION`] on this migration's objects.
     pub fn mark(&self) -> String {
         format!("{}.{}", self.id, self.attempt)
+    }
+
+    /// Returns what is moved: a set, or a single claim that no set owns.
+    pub fn subject(&self) -> Subject {
+        if self.sets.iter().any(|set| set.before.0.is_null()) { Subject::Claim } else { Subject::Set }
+    }
+
+    /// Returns the name of what is moved.
+    pub fn name(&self) -> &str {
+        self.sets.first().map_or("", |set| &set.name)
+    }
+
+    /// Returns the name of Lease and record, and the stem of the plan's Secrets.
+    pub fn stem(&self) -> String {
+        stem(self.subject(), self.name())
     }
 
     /// Returns all volumes of all sets.

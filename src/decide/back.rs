@@ -30,7 +30,9 @@ impl Decision<'_> {
             self.stop_destination()?;
             self.empty_destination()?;
             self.refill_source()?;
-            self.recreate_set()?;
+            if self.has_set() {
+                self.recreate_set()?;
+            }
             self.restore(Side::Source)?;
             let rolled_back = self.record.next(|next| {
                 next.outcome = Some(Outcome::RolledBack);
@@ -39,7 +41,9 @@ impl Decision<'_> {
             return Err(records::write(self.plan, self.world, &rolled_back, &Side::BOTH, None)?);
         }
         // It is undone; that the pods come up again is waited for, so that it can be told.
-        if let Some(set) = present(self.world, Side::Source, Kind::StatefulSet, &self.set.name)? {
+        if self.has_set()
+            && let Some(set) = present(self.world, Side::Source, Kind::StatefulSet, &self.set.name)?
+        {
             self.available(Side::Source, set, self.set.replicas())?;
         }
         Ok(Done::RolledBack)
@@ -58,6 +62,9 @@ impl Decision<'_> {
 
     /// Returns B's set if it is of this migration.
     fn our_destination_set(&self) -> Flow<Option<&Object>> {
+        if !self.has_set() {
+            return Ok(None);
+        }
         let found = fresh(self.world, Side::Destination, Kind::StatefulSet, &self.set.name)?;
         Ok(found.filter(|found| self.is_marked(found)))
     }
@@ -119,7 +126,7 @@ impl Decision<'_> {
 
     /// B's pods end, and B lets go of the volumes.
     fn stop_destination(&self) -> Flow<()> {
-        let Some(set) = self.our_destination_set()? else { return Ok(()) };
+        let Some(set) = self.our_destination_set()? else { return self.idle_let_go_back() };
         if set.is_terminating() {
             return Err(gone(Side::Destination, Kind::StatefulSet, &[set]));
         }
@@ -152,6 +159,16 @@ impl Decision<'_> {
         }
         let action = Action::delete(Step::DeleteOurs, Side::Destination, Kind::StatefulSet, set);
         Err(Next::Act { actions: vec![action], needs: None })
+    }
+
+    /// Without a set of ours, pods of others may use what was moved: it must be free before it goes back.
+    fn idle_let_go_back(&self) -> Flow<()> {
+        let mut is_standing = false;
+        for volume in &self.set.idle {
+            let claim = present(self.world, Side::Destination, Kind::PersistentVolumeClaim, &volume.claim)?;
+            is_standing |= claim.is_some_and(|claim| self.is_marked(claim));
+        }
+        if is_standing { self.let_go() } else { Ok(()) }
     }
 
     fn retain_destination(&self, volume: &VolumePlan) -> Flow<Option<Action>> {

@@ -6,8 +6,8 @@
 use super::wait::describe;
 use super::{Clock, Condition, Flow, Next, Stop, Wait};
 use crate::plan::{Plan, SetPlan};
+use crate::record::Subject;
 use crate::record::secrets::index_name;
-use crate::record::{Subject, stem};
 use crate::world::{Answer, Kind, Object, Read, Seq, Shelf, Side, Unknown, VolumeId, World};
 
 /// The namespace whose uid identifies a cluster.
@@ -105,14 +105,16 @@ pub(super) fn volumes(world: &World, ids: &[VolumeId], after: Seq) -> Flow<()> {
 
 /// Looks once at everything that a migration rests on.
 pub(super) fn base(plan: &Plan, set: &SetPlan, world: &World) -> Flow<()> {
-    let stem = stem(Subject::Set, &set.name);
+    let stem = plan.stem();
     let mut reads = Vec::new();
     for side in Side::BOTH {
         reads.push(Read::Get(side, Kind::Namespace, CLUSTER_NAMESPACE.to_owned()));
         reads.push(Read::Get(side, Kind::Namespace, plan.place(side).namespace.clone()));
         reads.push(Read::Get(side, Kind::ConfigMap, stem.clone()));
         reads.push(Read::Get(side, Kind::Secret, index_name(&stem)));
-        reads.push(Read::Get(side, Kind::StatefulSet, set.name.clone()));
+        if plan.subject() == Subject::Set {
+            reads.push(Read::Get(side, Kind::StatefulSet, set.name.clone()));
+        }
         for kind in [
             Kind::Pod,
             Kind::PersistentVolumeClaim,

@@ -51,7 +51,7 @@ impl Decision<'_> {
                 Read::Volumes(ids(&all)),
             ],
         )?;
-        self.source_is_silent(&self.set.ordinals)?;
+        self.source_is_silent(&all)?;
         volumes(self.world, &ids(&all), self.world.settled)?;
         for volume in &all {
             let is_idle = self.set.idle.iter().any(|idle| idle.volume == volume.volume);
@@ -201,6 +201,9 @@ impl Decision<'_> {
     }
 
     fn restore_set(&self, side: Side) -> Flow<Option<Action>> {
+        if !self.has_set() {
+            return Ok(None);
+        }
         let Some(found) = fresh(self.world, side, Kind::StatefulSet, &self.set.name)? else { return Ok(None) };
         let before = self.set.before.at("/spec/persistentVolumeClaimRetentionPolicy");
         let is_ours = self.is_marked(found) || (side == Side::Source && found.uid() == self.set.uid());

@@ -20,7 +20,8 @@ const READS: usize = 2;
 impl Decision<'_> {
     /// Passes when these volumes are let go of by `leaving`, whose `pods` are known to be gone.
     pub(super) fn gate(&self, leaving: Side, pods: &[String], leaving_volumes: &[&VolumePlan]) -> Flow<()> {
-        let clock = Clock::Detach { what: pods.join(", ") };
+        let claims = || leaving_volumes.iter().map(|volume| volume.claim.as_str()).collect::<Vec<_>>().join(", ");
+        let clock = Clock::Detach { what: if pods.is_empty() { claims() } else { pods.join(", ") } };
         let mut after = self.world.settled;
         for pod in pods {
             if let Answer::Absent { since, .. } = self.world.get(leaving, Kind::Pod, pod) {

@@ -23,11 +23,12 @@ impl Decision<'_> {
     pub(super) fn prepare(&self) -> Flow<()> {
         self.namespaces()?;
         self.keep_source()?;
+        self.idle_let_go()?;
         self.create_services(false)?;
         self.create_volumes()?;
         self.create_claims()?;
         self.bound(Side::Destination)?;
-        self.create_set()
+        if self.has_set() { self.create_set() } else { Ok(()) }
     }
 
     /// Returns whether the freeze was confirmed, and so everything was prepared.
@@ -51,7 +52,7 @@ impl Decision<'_> {
     /// A's PVs and the set keep their volumes, whatever happens to objects from here on.
     fn keep_source(&self) -> Flow<()> {
         let mut actions = Vec::new();
-        if !self.is_frozen() {
+        if self.has_set() && !self.is_frozen() {
             actions.extend(self.retain_claims(Side::Source, self.planned_source_set()?));
         }
         for volume in self.set.volumes() {
@@ -64,6 +65,18 @@ impl Decision<'_> {
             self.without_owners(Side::Source)?;
         }
         Ok(())
+    }
+
+    /// Volumes that move without a pod have left A before a pod in B could want them.
+    fn idle_let_go(&self) -> Flow<()> {
+        let mut leaving = Vec::new();
+        for volume in &self.set.idle {
+            // Once the claim is in B, B may use the volume: it is home, and not asked for again.
+            if present(self.world, Side::Destination, Kind::PersistentVolumeClaim, &volume.claim)?.is_none() {
+                leaving.push(volume);
+            }
+        }
+        if leaving.is_empty() { Ok(()) } else { self.gate(Side::Source, &[], &leaving) }
     }
 
     /// Returns the set in A, which must be the planned one.

@@ -6,7 +6,7 @@ use super::facts::present;
 use super::{Action, Confirmation, Flow, Goal, Next, Step, Stop};
 use crate::plan::{MIGRATION_ANNOTATION, Plan, RECLAIM_POLICY_ANNOTATION};
 use crate::record::secrets::{index_name, to_secrets};
-use crate::record::{Direction, Outcome, Record, Subject, in_force, stem};
+use crate::record::{Direction, Outcome, Record, in_force};
 use crate::world::{Kind, Object, Side, World};
 
 /// Returns the record in force, once plan and record are the same in both clusters.
@@ -57,7 +57,7 @@ pub(super) fn write(
     sides: &[Side],
     needs: Option<Confirmation>,
 ) -> Flow<Next> {
-    let name = stem(Subject::Set, &plan.sets[0].name);
+    let name = plan.stem();
     let mut actions = Vec::new();
     for side in sides {
         let seen = present(world, *side, Kind::ConfigMap, &name)?;
@@ -68,7 +68,7 @@ pub(super) fn write(
 
 /// Returns this migration's record on a side; one of an ended migration is history and counts as none.
 fn own_record(plan: &Plan, world: &World, side: Side) -> Flow<Option<Record>> {
-    let name = stem(Subject::Set, &plan.sets[0].name);
+    let name = plan.stem();
     let Some(config_map) = present(world, side, Kind::ConfigMap, &name)? else {
         return Ok(None);
     };
@@ -85,8 +85,7 @@ fn own_record(plan: &Plan, world: &World, side: Side) -> Flow<Option<Record>> {
 
 /// Stores the plan where it is missing, as long as nothing is prepared (TL-12).
 fn store_plan(plan: &Plan, world: &World, records: &[Option<Record>; 2]) -> Flow<()> {
-    let set = &plan.sets[0];
-    let stem = stem(Subject::Set, &set.name);
+    let stem = plan.stem();
     for side in Side::BOTH {
         let index = present(world, side, Kind::Secret, &index_name(&stem))?;
         match index {
@@ -129,11 +128,6 @@ fn is_prepared(plan: &Plan, world: &World) -> Flow<bool> {
             if is_marked(found) && found.is_some_and(|found| found.annotation(RECLAIM_POLICY_ANNOTATION).is_some()) {
                 return Ok(true);
             }
-        }
-    }
-    for set in &plan.sets {
-        if is_marked(present(world, Side::Destination, Kind::StatefulSet, &set.name)?) {
-            return Ok(true);
         }
     }
     Ok(false)

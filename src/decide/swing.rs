@@ -26,7 +26,8 @@ impl Decision<'_> {
         let replicas = set.replicas();
         self.only_handed_over(replicas)?;
         let moved = self.handed_over(replicas);
-        self.source_is_silent(moved)?;
+        let planned: Vec<&VolumePlan> = moved.iter().flat_map(|ordinal| &ordinal.volumes).collect();
+        self.source_is_silent(&planned)?;
         if replicas > 0 {
             self.available(Side::Destination, set, replicas)?;
             self.proven(moved)?;
@@ -95,10 +96,10 @@ impl Decision<'_> {
     }
 
     /// The home check (§3): nothing in A uses a volume that has moved.
-    pub(super) fn source_is_silent(&self, moved: &[OrdinalPlan]) -> Flow<()> {
+    pub(super) fn source_is_silent(&self, moved: &[&VolumePlan]) -> Flow<()> {
         let attached = self.attached_in(Side::Source)?;
         let volumes: BTreeMap<&str, &VolumePlan> =
-            moved.iter().flat_map(|ordinal| &ordinal.volumes).map(|volume| (volume.claim.as_str(), volume)).collect();
+            moved.iter().map(|volume| (volume.claim.as_str(), *volume)).collect();
         for pod in self.world.objects(Side::Source, Kind::Pod).filter(|pod| !pod.is_finished_pod()) {
             if let Some(volume) = pod.claim_names().find_map(|claim| volumes.get(claim)) {
                 let (what, volume) = (format!("pod {}", pod.name()), volume.volume.to_string());

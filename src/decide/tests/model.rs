@@ -212,7 +212,7 @@ impl Model for Migration {
 }
 
 fn record_name(plan: &Plan) -> String {
-    crate::record::stem(crate::record::Subject::Set, &plan.sets[0].name)
+    plan.stem()
 }
 
 fn explore(model: Migration) {
@@ -258,6 +258,11 @@ fn one_by_one_and_back_from_anywhere() {
 #[test]
 fn a_late_call_does_no_harm() {
     explore(Migration { plan: fixtures::plan(1, 1), may_turn: true, may_be_late: true });
+}
+
+#[test]
+fn a_single_claim_and_back_from_anywhere() {
+    explore(Migration { plan: fixtures::claim_plan(), may_turn: true, may_be_late: false });
 }
 
 #[test]

@@ -82,7 +82,7 @@ impl Run {
     }
 
     fn record(&self, side: Side) -> Record {
-        let name = stem(Subject::Set, fixtures::SET);
+        let name = self.simulation.plan.stem();
         Record::read(&self.simulation.get(side, Kind::ConfigMap, &name).expect("a record")).expect("a readable one")
     }
 
@@ -539,4 +539,44 @@ fn a_refused_read_stops_and_a_passing_one_waits() {
             true => assert!(matches!(next, Next::Wait(wait) if matches!(wait.on, Condition::Answer { .. }))),
         }
     }
+}
+
+#[test]
+fn a_single_claim_moves_without_a_pod_and_back() {
+    let mut run = Run::new(fixtures::claim_plan(), Goal::forward(Until::Cutover));
+    assert_eq!(run.end(), Next::Done(Done::Reached(Until::Cutover)));
+    assert_eq!(run.questions, []);
+    assert_eq!(run.policy(Side::Source).as_deref(), Some("Retain"));
+    let mut back = Run {
+        simulation: run.simulation.clone(),
+        goal: Goal::back(),
+        ..Run::new(fixtures::claim_plan(), Goal::back())
+    };
+    assert_eq!(back.end(), Next::Done(Done::RolledBack));
+    assert_eq!(back.policy(Side::Source).as_deref(), Some("Delete"));
+    assert_eq!(back.policy(Side::Destination), None);
+
+    run.goal = Goal::forward(Until::Finalize);
+    assert_eq!(run.end(), Next::Done(Done::Completed));
+    assert_eq!(run.policy(Side::Destination).as_deref(), Some("Delete"));
+    assert_eq!(run.policy(Side::Source), None);
+    assert_eq!(run.simulation.violation, None);
+}
+
+#[test]
+fn a_claim_that_a_pod_of_the_destination_uses_does_not_go_back() {
+    let mut run = Run::new(fixtures::claim_plan(), Goal::forward(Until::Cutover));
+    run.end();
+    let pod = json!({
+        "metadata": { "name": "shell" },
+        "spec": { "volumes": [{ "persistentVolumeClaim": { "claimName": "data-web-0" } }] },
+        "status": { "phase": "Running" },
+    });
+    run.simulation.put(Side::Destination, Kind::Pod, pod);
+    run.goal = Goal::back();
+    let next = run.end();
+    assert!(
+        matches!(next, Next::Wait(wait) if matches!(&wait.on, Condition::ClaimUnused { pod, .. } if pod == "shell"))
+    );
+    assert!(run.simulation.get(Side::Destination, Kind::PersistentVolumeClaim, "data-web-0").is_some());
 }
