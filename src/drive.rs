@@ -16,7 +16,7 @@ use crate::events::{Event, Events};
 use crate::observe::{self, Watches};
 use crate::plan::Plan;
 use crate::record::{Cutover, Direction, LastFailure, Record, Subject, stem};
-use crate::store::{self, Gained, HeldBy, Lock, LockError, LockProgress};
+use crate::store::{self, Gained, HeldBy, Lock, LockError, LockProgress, Untidy};
 use crate::ui::Ui;
 use crate::world::{Answer as Known, Kind, Read, Side, World};
 
@@ -162,10 +162,14 @@ pub(crate) async fn drive(
     if let Some(stop) = other_cluster(session, plan).await {
         return Ended::Stopped(stop);
     }
-    let lock = match lock(session, plan, signals, ui).await {
-        Ok(lock) => lock,
+    let (lock, gained) = match lock(session, plan, signals, ui).await {
+        Ok(gained) => gained,
         Err(ended) => return ended,
     };
+    if let Err(ended) = make_ready(session, plan, gained).await {
+        lock.release().await;
+        return ended;
+    }
     let mut run = Run {
         session,
         plan,
@@ -221,7 +225,7 @@ async fn other_cluster(session: &mut Session, plan: &Plan) -> Option<Stop> {
 }
 
 /// Takes the lock; a signal meanwhile ends the run.
-async fn lock(session: &Session, plan: &Plan, signals: &mut Signals, ui: &mut Ui) -> Result<Lock, Ended> {
+async fn lock(session: &Session, plan: &Plan, signals: &mut Signals, ui: &mut Ui) -> Result<(Lock, Gained), Ended> {
     let Some(set) = plan.sets.first() else {
         return Err(Ended::Stopped(Stop::SeveralSets));
     };
@@ -235,17 +239,21 @@ async fn lock(session: &Session, plan: &Plan, signals: &mut Signals, ui: &mut Ui
         acquired = Lock::acquire(endpoints, &name, namespace, &mut progress) => acquired,
         signal = signals.caught() => return Err(Ended::Interrupted(signal)),
     };
-    let (lock, gained) = acquired.map_err(|error| match error {
+    acquired.map_err(|error| match error {
         LockError::Held(held_by) => Ended::Locked(held_by),
         LockError::Failed(error) => Ended::LockFailed(error),
-    })?;
-    if gained == Gained::TakenOver
-        && let Err(error) = store::fence(endpoints, plan).await
-    {
-        lock.release().await;
-        return Err(Ended::LockFailed(error));
+    })
+}
+
+/// Fences off a former holder that may be asleep, and clears away what killed runs left of plans.
+async fn make_ready(session: &Session, plan: &Plan, gained: Gained) -> Result<(), Ended> {
+    if gained == Gained::TakenOver {
+        store::fence(&session.endpoints, plan).await.map_err(Ended::LockFailed)?;
     }
-    Ok(lock)
+    store::tidy(&session.endpoints, plan).await.map_err(|untidy| match untidy {
+        Untidy::OtherPlan(side) => Ended::Stopped(Stop::OtherPlan { side }),
+        Untidy::Failed(error) => Ended::LockFailed(error),
+    })
 }
 
 /// One run of the loop.
@@ -396,6 +404,10 @@ impl Run<'_> {
     async fn finish(&mut self, ended: &Ended) {
         let pause = match ended {
             Ended::Done(Done::Completed | Done::RolledBack) => {
+                // The outcome is in both records: from here on the plan is history.
+                if let Err(error) = store::drop_plan(&self.session.endpoints, self.plan).await {
+                    tracing::warn!(%error, "the plan was not deleted");
+                }
                 self.lock.remove().await;
                 return;
             }

@@ -18,10 +18,12 @@ use crate::world::{Kind, Object, Side, Unknown};
 
 mod fence;
 mod lock;
+mod plans;
 mod process;
 
 pub(crate) use fence::fence;
 pub(crate) use lock::{Gained, HeldBy, Lock, LockError, LockProgress};
+pub(crate) use plans::{Untidy, drop_plan, tidy};
 
 /// What one cluster keeps of a migration.
 #[derive(Debug, Default)]

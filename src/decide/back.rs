@@ -232,7 +232,8 @@ impl Decision<'_> {
     /// Deletes what is ours in B, without a pod left to use it.
     fn empty_destination(&self) -> Flow<()> {
         let side = Side::Destination;
-        let revisions: Vec<&Object> = listed(self.world, side, Kind::ControllerRevision, 0)?
+        // Read after the set was gone: until then they had an owner.
+        let revisions: Vec<&Object> = listed(self.world, side, Kind::ControllerRevision, self.world.settled)?
             .objects()
             .filter(|found| self.is_marked(found) && found.owners().next().is_none())
             .collect();

@@ -19,6 +19,8 @@ pub enum Stop {
     OtherMigration { side: Side, id: String },
     /// The plan is missing on a side although something was done already (TL-12).
     PlanMissing { side: Side },
+    /// Another run stored another plan of the same migration meanwhile.
+    OtherPlan { side: Side },
     /// `rollback` was begun and is not finished.
     RollbackBegun,
     /// A's claims are being deleted: there is no way back.
@@ -83,6 +85,7 @@ impl Stop {
                 | Stop::OtherCluster { .. }
                 | Stop::Record { .. }
                 | Stop::OtherMigration { .. }
+                | Stop::OtherPlan { .. }
                 | Stop::RollbackBegun
                 | Stop::PointOfNoReturn
                 | Stop::Ended { .. }
@@ -105,6 +108,9 @@ impl std::fmt::Display for Stop {
             }
             Stop::PlanMissing { side } => {
                 write!(f, "the plan is missing in the {side} cluster although the move has begun")
+            }
+            Stop::OtherPlan { side } => {
+                write!(f, "another run stored its plan in the {side} cluster since this one looked")
             }
             Stop::RollbackBegun => write!(f, "a rollback has begun and is not finished"),
             Stop::PointOfNoReturn => {
