@@ -15,7 +15,7 @@ use crate::decide::{Action, Confirmation, Done, Goal, Next, Stop, Wait, decide};
 use crate::events::{Event, Events};
 use crate::observe::{self, Watches};
 use crate::plan::Plan;
-use crate::record::{Cutover, Direction, LastFailure, Record, Subject, stem};
+use crate::record::{Cutover, Direction, LastFailure, Record};
 use crate::store::{self, Gained, HeldBy, Lock, LockError, LockProgress, Untidy};
 use crate::ui::Ui;
 use crate::world::{Answer as Known, Kind, Read, Side, World};
@@ -226,10 +226,7 @@ async fn other_cluster(session: &mut Session, plan: &Plan) -> Option<Stop> {
 
 /// Takes the lock; a signal meanwhile ends the run.
 async fn lock(session: &Session, plan: &Plan, signals: &mut Signals, ui: &mut Ui) -> Result<(Lock, Gained), Ended> {
-    let Some(set) = plan.sets.first() else {
-        return Err(Ended::Stopped(Stop::SeveralSets));
-    };
-    let name = stem(Subject::Set, &set.name);
+    let name = plan.stem();
     let endpoints = &session.endpoints;
     let namespace = async {
         if plan.choices.create_namespace { store::ensure_namespace(&endpoints.destination).await } else { Ok(()) }
@@ -351,7 +348,7 @@ impl Run<'_> {
             tracing::warn!(%error, "the last pause was not taken back");
         }
         self.session.world.settled = self.session.world.seq;
-        let name = stem(Subject::Set, &self.plan.sets[0].name);
+        let name = self.plan.stem();
         self.look(Side::BOTH.map(|side| Read::Get(side, Kind::ConfigMap, name.clone())).to_vec()).await;
     }
 
@@ -440,13 +437,11 @@ impl Run<'_> {
 
     /// Returns the phase that the migration is in, for people.
     fn phase(&self) -> &'static str {
-        let Some(set) = self.plan.sets.first() else { return "prepare" };
-        let name = stem(Subject::Set, &set.name);
-        let config_map = self.session.world.object(Side::Source, Kind::ConfigMap, &name);
+        let config_map = self.session.world.object(Side::Source, Kind::ConfigMap, &self.plan.stem());
         let Some(record) = config_map.and_then(|object| Record::read(object).ok()) else {
             return "prepare";
         };
-        let is_frozen = self.session.world.object(Side::Source, Kind::StatefulSet, &set.name).is_none();
+        let is_frozen = self.session.world.object(Side::Source, Kind::StatefulSet, self.plan.name()).is_none();
         match record {
             record if record.direction == Direction::Back => "rollback",
             record if record.deleting => "finalize",

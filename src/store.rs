@@ -3,7 +3,7 @@
 //! The rules are in [`crate::record`]; this reads and writes the objects. The plan and the records'
 //! turns are written by Actions of `decide`; only the reason of a pause is written here.
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use http::Method;
 use serde_json::{Value, json};
 
@@ -155,7 +155,7 @@ pub(crate) async fn ensure_namespace(cluster: &Cluster) -> anyhow::Result<()> {
 /// # Errors
 /// There is no open record, or a server refuses.
 pub(crate) async fn amend(endpoints: &Endpoints, plan: &Plan, change: impl Fn(&mut Record)) -> anyhow::Result<()> {
-    let name = stem(Subject::Set, &plan.sets.first().context("a plan has a set")?.name);
+    let name = plan.stem();
     let mut found: Vec<(Side, Object, Record)> = Vec::new();
     for side in Side::BOTH {
         let answer = observe::get(endpoints.cluster(side), Kind::ConfigMap, &name).await;

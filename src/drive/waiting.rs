@@ -10,7 +10,6 @@ use super::{Ended, Progress, Run};
 use crate::decide::{Stop, Wait};
 use crate::events::Event;
 use crate::observe::Watches;
-use crate::record::{Subject, stem};
 use crate::world::Read;
 
 /// First and longest pause between two reads of what has no watch (EC-12).
@@ -59,8 +58,7 @@ impl Run<'_> {
             self.polls.noted = text;
         }
         if self.watches.is_none() {
-            let named = stem(Subject::Set, &self.plan.sets[0].name);
-            self.watches = Some(Watches::start(&self.session.endpoints, &named));
+            self.watches = Some(Watches::start(&self.session.endpoints, &self.plan.stem()));
         }
         let woken = self.sleep(&wait, elapsed, limit).await?;
         self.read_after(woken, wait.poll).await;

@@ -12,7 +12,7 @@ use crate::act;
 use crate::connect::{Endpoints, path};
 use crate::observe::{self, PARALLEL};
 use crate::plan::Plan;
-use crate::record::{Subject, stem};
+use crate::record::Subject;
 use crate::world::{Kind, Side};
 
 /// Set and taken away again: what counts is that the object was written.
@@ -36,9 +36,11 @@ pub(crate) async fn fence(endpoints: &Endpoints, plan: &Plan) -> anyhow::Result<
 fn targets(plan: &Plan) -> Vec<(Side, Kind, String)> {
     let mut targets = Vec::new();
     for side in Side::BOTH {
+        targets.push((side, Kind::ConfigMap, plan.stem()));
         for set in &plan.sets {
-            targets.push((side, Kind::ConfigMap, stem(Subject::Set, &set.name)));
-            targets.push((side, Kind::StatefulSet, set.name.clone()));
+            if plan.subject() == Subject::Set {
+                targets.push((side, Kind::StatefulSet, set.name.clone()));
+            }
             for ordinal in &set.ordinals {
                 targets.push((side, Kind::Pod, set.pod_name(ordinal.ordinal)));
             }

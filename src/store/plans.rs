@@ -12,7 +12,7 @@ use crate::connect::{Cluster, Endpoints, path};
 use crate::observe;
 use crate::plan::{MIGRATION_ANNOTATION, Plan};
 use crate::record::secrets::{index_name, is_index_of, to_secrets};
-use crate::record::{MANAGED_BY, MANAGED_BY_LABEL, Record, Subject, stem};
+use crate::record::{MANAGED_BY, MANAGED_BY_LABEL, Record};
 use crate::world::{Kind, Object, Side};
 
 /// Why the place for a plan could not be made ready.
@@ -30,21 +30,19 @@ pub(crate) enum Untidy {
 pub(crate) async fn tidy(endpoints: &Endpoints, plan: &Plan) -> Result<(), Untidy> {
     for side in Side::BOTH {
         let cluster = endpoints.cluster(side);
-        for set in &plan.sets {
-            let stem = stem(Subject::Set, &set.name);
-            let found = stored(cluster, &stem).await.map_err(Untidy::Failed)?;
-            let stale = match found.iter().find(|secret| secret.name() == index_name(&stem)) {
-                Some(index) if is_marked(index, plan) && !is_index_of(index, plan) => {
-                    return Err(Untidy::OtherPlan(side));
-                }
-                Some(index) if is_marked(index, plan) => Vec::new(),
-                // Another migration's: history when that has ended; else `decide` says what it is.
-                Some(_) if has_ended(cluster, &stem).await.map_err(Untidy::Failed)? => found,
-                Some(_) => Vec::new(),
-                None => unlike(found, &to_secrets(plan, &stem, &cluster.namespace)),
-            };
-            delete(cluster, &stem, stale).await.map_err(Untidy::Failed)?;
-        }
+        let stem = plan.stem();
+        let found = stored(cluster, &stem).await.map_err(Untidy::Failed)?;
+        let stale = match found.iter().find(|secret| secret.name() == index_name(&stem)) {
+            Some(index) if is_marked(index, plan) && !is_index_of(index, plan) => {
+                return Err(Untidy::OtherPlan(side));
+            }
+            Some(index) if is_marked(index, plan) => Vec::new(),
+            // Another migration's: history when that has ended; else `decide` says what it is.
+            Some(_) if has_ended(cluster, &stem).await.map_err(Untidy::Failed)? => found,
+            Some(_) => Vec::new(),
+            None => unlike(found, &to_secrets(plan, &stem, &cluster.namespace)),
+        };
+        delete(cluster, &stem, stale).await.map_err(Untidy::Failed)?;
     }
     Ok(())
 }
@@ -55,13 +53,10 @@ pub(crate) async fn tidy(endpoints: &Endpoints, plan: &Plan) -> Result<(), Untid
 /// A server refuses, or has no answer; the next migration finds the rest.
 pub(crate) async fn drop_plan(endpoints: &Endpoints, plan: &Plan) -> anyhow::Result<()> {
     for side in Side::BOTH {
-        let cluster = endpoints.cluster(side);
-        for set in &plan.sets {
-            let stem = stem(Subject::Set, &set.name);
-            let mut found = stored(cluster, &stem).await?;
-            found.retain(|secret| is_marked(secret, plan));
-            delete(cluster, &stem, found).await?;
-        }
+        let (cluster, stem) = (endpoints.cluster(side), plan.stem());
+        let mut found = stored(cluster, &stem).await?;
+        found.retain(|secret| is_marked(secret, plan));
+        delete(cluster, &stem, found).await?;
     }
     Ok(())
 }
@@ -118,6 +113,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::record::{Subject, stem};
 
     #[test]
     fn only_the_plans_own_secrets_belong_to_it() {
