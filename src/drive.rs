@@ -285,6 +285,7 @@ struct Run<'a> {
 impl Run<'_> {
     async fn turns(&mut self) -> Result<Done, Ended> {
         let mut looks = 0;
+        let mut is_verified = false;
         loop {
             if let Some(signal) = self.signals.was_caught() {
                 return Err(Ended::Interrupted(signal));
@@ -309,10 +310,20 @@ impl Run<'_> {
                     }
                 }
                 Next::Wait(wait) => self.wait(wait).await?,
+                // Watches bring single facts: a stop may rest on half of what another run has done.
+                Next::Stop(_) if !is_verified => {
+                    is_verified = true;
+                    if self.lock.is_firm() {
+                        self.look_again().await
+                    } else {
+                        self.regain().await?
+                    }
+                    continue;
+                }
                 Next::Stop(stop) => return Err(Ended::Stopped(stop)),
                 Next::Done(done) => return Ok(done),
             }
-            looks = 0;
+            (looks, is_verified) = (0, false);
         }
     }
 
@@ -405,6 +416,10 @@ impl Run<'_> {
                 if let Err(error) = store::drop_plan(&self.session.endpoints, self.plan).await {
                     tracing::warn!(%error, "the plan was not deleted");
                 }
+                self.lock.remove().await;
+                return;
+            }
+            Ended::Stopped(Stop::Ended { .. }) => {
                 self.lock.remove().await;
                 return;
             }

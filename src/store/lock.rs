@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use super::process;
+use super::process::{self, Fate};
 use crate::act;
 use crate::connect::{Call, CallError, Endpoints, REQUEST_TIMEOUT, path};
 use crate::observe;
@@ -100,6 +100,42 @@ struct Grip {
     renewed: Moment,
 }
 
+/// What was first seen of others' Leases. Any change since says that somebody is alive there, be it
+/// that the Lease was given back.
+#[derive(Default)]
+struct Watched {
+    sides: [Option<Seen>; 2],
+}
+
+struct Seen {
+    who: String,
+    version: String,
+    since: Moment,
+}
+
+impl Watched {
+    /// Returns since when a Lease was seen as it is, or who changed it.
+    fn see(&mut self, side: Side, lease: &Object) -> Result<Moment, String> {
+        let identity = lease.text("/spec/holderIdentity").unwrap_or_default();
+        let version = format!("{identity} {}", lease.text("/spec/renewTime").unwrap_or_default());
+        match &self.sides[side as usize] {
+            Some(seen) if seen.version == version => Ok(seen.since),
+            Some(seen) => Err(seen.who.clone()),
+            // Nobody's: whoever is there next is not somebody who was watched.
+            None if identity.is_empty() => Ok(Moment::now()),
+            None => {
+                let since = Moment::now();
+                self.sides[side as usize] = Some(Seen { who: describe(lease), version, since });
+                Ok(since)
+            }
+        }
+    }
+
+    fn take(&mut self, side: Side) -> Option<Seen> {
+        self.sides[side as usize].take()
+    }
+}
+
 struct Shared {
     endpoints: Endpoints,
     name: String,
@@ -141,10 +177,11 @@ impl Lock {
             lost: Notify::new(),
             turns: Default::default(),
         });
-        let first = shared.gain(Side::Source, progress).await?;
+        let mut watched = Watched::default();
+        let first = shared.gain(Side::Source, &mut watched, progress).await?;
         let second = async {
             between.await.map_err(LockError::Failed)?;
-            shared.gain(Side::Destination, progress).await
+            shared.gain(Side::Destination, &mut watched, progress).await
         };
         let second = match second.await {
             Ok(second) => second,
@@ -172,8 +209,10 @@ impl Lock {
     /// at again.
     pub(crate) async fn regain(&self, progress: &mut dyn FnMut(LockProgress)) -> Result<Gained, LockError> {
         let mut gained = Gained::Freely;
+        let mut watched = Watched::default();
         for side in Side::BOTH {
-            if !self.shared.is_firm(side) && self.shared.gain(side, progress).await? == Gained::TakenOver {
+            if !self.shared.is_firm(side) && self.shared.gain(side, &mut watched, progress).await? == Gained::TakenOver
+            {
                 gained = Gained::TakenOver;
             }
         }
@@ -203,9 +242,13 @@ impl Shared {
     }
 
     /// Takes one Lease, watching another holder's for as long as the rules say.
-    async fn gain(&self, side: Side, progress: &mut dyn FnMut(LockProgress)) -> Result<Gained, LockError> {
+    async fn gain(
+        &self,
+        side: Side,
+        watched: &mut Watched,
+        progress: &mut dyn FnMut(LockProgress),
+    ) -> Result<Gained, LockError> {
         let _turn = self.turns[side as usize].lock().await;
-        let mut watched: Option<(String, Moment)> = None;
         let began = Moment::now();
         loop {
             let answer = observe::get(self.endpoints.cluster(side), Kind::Lease, &self.name).await;
@@ -218,6 +261,9 @@ impl Shared {
                 Err(unknown) => return Err(self.failed(side, "read", &unknown.reason)),
             };
             let Some(lease) = lease else {
+                if let Some(seen) = watched.take(side) {
+                    return Err(LockError::Held(HeldBy { side, who: seen.who }));
+                }
                 match self.create(side).await {
                     Ok(true) => return Ok(Gained::Freely),
                     Ok(false) => continue,
@@ -229,7 +275,7 @@ impl Shared {
                     Err(error) => return Err(self.failed(side, "create", &error.to_string())),
                 }
             };
-            let found = match self.found(&lease, &mut watched) {
+            let found = match self.found(side, &lease, watched) {
                 Ok(found) => found,
                 Err(who) => return Err(LockError::Held(HeldBy { side, who })),
             };
@@ -241,6 +287,7 @@ impl Shared {
                         let held_by = HeldBy { side, who: describe(&lease) };
                         progress(LockProgress { held_by, unrenewed_for, duration });
                     }
+                    self.watch_other(side.other(), watched).await;
                     tokio::time::sleep(WATCH_INTERVAL).await;
                     continue;
                 }
@@ -256,30 +303,36 @@ impl Shared {
         }
     }
 
-    /// Says what a Lease is to us; an error names a holder that was seen to be alive.
-    fn found(&self, lease: &Object, watched: &mut Option<(String, Moment)>) -> Result<Found, String> {
+    /// Says what a Lease is to us; an error names a holder that is known to be alive.
+    fn found(&self, side: Side, lease: &Object, watched: &mut Watched) -> Result<Found, String> {
         let identity = lease.text("/spec/holderIdentity").unwrap_or_default();
-        if identity.is_empty() {
-            return Ok(Found::Nobody);
-        }
         if identity == self.own.identity() {
             return Ok(Found::Own);
         }
-        // Both, so that a renewal is seen even where a server would not change one of them.
-        let version = format!("{identity} {}", lease.text("/spec/renewTime").unwrap_or_default());
-        let since = match watched {
-            Some((seen, since)) if *seen == version => *since,
-            Some(_) => return Err(describe(lease)),
-            None => watched.insert((version, Moment::now())).1,
-        };
+        let since = watched.see(side, lease)?;
+        if identity.is_empty() {
+            return Ok(Found::Nobody);
+        }
+        let fate = Holder::parse(identity).map_or(Fate::OutOfSight, |holder| process::fate(&holder, &self.own));
+        if fate == Fate::Running {
+            return Err(describe(lease));
+        }
         Ok(Found::Other {
-            known_dead: Holder::parse(identity).is_some_and(|holder| process::is_known_dead(&holder, &self.own)),
+            known_dead: fate == Fate::Dead,
             unrenewed_for: since.elapsed(),
             duration: lease
                 .number("/spec/leaseDurationSeconds")
                 .and_then(|seconds| u64::try_from(seconds).ok())
                 .map_or(LEASE_DURATION, Duration::from_secs),
         })
+    }
+
+    /// Looks at the Lease of the other cluster too, so that its time runs along.
+    async fn watch_other(&self, side: Side, watched: &mut Watched) {
+        if let Ok(Some(lease)) = observe::get(self.endpoints.cluster(side), Kind::Lease, &self.name).await {
+            // That it was renewed is met again when its turn comes.
+            let _met_later = watched.see(side, &lease);
+        }
     }
 
     /// Creates the Lease; false when somebody else just did.
@@ -449,6 +502,21 @@ mod tests {
         let now = now();
         assert_eq!(now.len(), "2026-01-02T03:04:05.678901Z".len(), "{now}");
         assert!(now.parse::<jiff::Timestamp>().is_ok());
+    }
+
+    fn lease(holder: &str, renewed: &str) -> Object {
+        Object(json!({ "spec": { "holderIdentity": holder, "renewTime": renewed } }))
+    }
+
+    #[test]
+    fn a_lease_that_was_renewed_or_given_back_had_a_living_holder() {
+        for changed in [lease("other", "2"), lease("", "1"), lease("third", "1")] {
+            let mut watched = Watched::default();
+            assert!(watched.see(Side::Source, &lease("other", "1")).is_ok());
+            assert!(watched.see(Side::Source, &lease("other", "1")).is_ok());
+            assert!(watched.see(Side::Destination, &lease("", "1")).is_ok());
+            assert_eq!(watched.see(Side::Source, &changed).err().as_deref(), Some("other"));
+        }
     }
 
     #[test]

@@ -26,9 +26,30 @@ pub(super) fn own() -> anyhow::Result<Holder> {
     })
 }
 
-/// Returns whether a holder is a process of this very host that is gone.
-pub(super) fn is_known_dead(holder: &Holder, own: &Holder) -> bool {
-    holder.is_visible_from(own) && started(holder.pid) != Some(holder.started)
+/// What is known of another process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It ran on another host, in another container or before a reboot: only its Lease tells.
+    OutOfSight,
+    /// It is gone.
+    Dead,
+    /// It is there and not stopped.
+    Running,
+    /// It is there, but stopped (`SIGSTOP`, a debugger): it renews nothing and may go on any time.
+    Stopped,
+}
+
+/// Returns what is known of the process that a Lease names.
+pub(super) fn fate(holder: &Holder, own: &Holder) -> Fate {
+    if !holder.is_visible_from(own) {
+        return Fate::OutOfSight;
+    }
+    let stat = fs::read_to_string(format!("/proc/{}/stat", holder.pid)).unwrap_or_default();
+    match (start_time(&stat), state(&stat)) {
+        (Some(started), Some("T" | "t")) if started == holder.started => Fate::Stopped,
+        (Some(started), _) if started == holder.started => Fate::Running,
+        _ => Fate::Dead,
+    }
 }
 
 /// Returns the start time of a process in clock ticks since boot; none when there is no such process,
@@ -38,12 +59,15 @@ fn started(pid: u32) -> Option<u64> {
     start_time(&stat)
 }
 
-/// Reads field 22 of `/proc/PID/stat`. The name in field 2 may hold blanks and parentheses.
+/// Reads field 3 of `/proc/PID/stat`. The name in field 2 may hold blanks and parentheses.
+fn state(stat: &str) -> Option<&str> {
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().next()
+}
+
+/// Reads field 22 of `/proc/PID/stat`, unless the process has ended.
 fn start_time(stat: &str) -> Option<u64> {
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let state = fields.next()?;
-    let is_alive = !matches!(state, "Z" | "X" | "x");
-    fields.nth(18)?.parse().ok().filter(|_| is_alive)
+    let is_alive = !matches!(state(stat)?, "Z" | "X" | "x");
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok().filter(|_| is_alive)
 }
 
 #[cfg(test)]
@@ -58,11 +82,12 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_alive_and_one_with_another_start_time_is_dead() {
+    fn a_process_of_this_host_is_running_stopped_or_dead() {
         let own = own().expect("/proc is there");
-        assert!(!is_known_dead(&own, &own));
-        assert!(is_known_dead(&Holder { started: own.started + 1, ..own.clone() }, &own));
-        let elsewhere = Holder { boot_id: "other".to_owned(), started: own.started + 1, ..own.clone() };
-        assert!(!is_known_dead(&elsewhere, &own));
+        assert_eq!(fate(&own, &own), Fate::Running);
+        assert_eq!(fate(&Holder { started: own.started + 1, ..own.clone() }, &own), Fate::Dead);
+        let elsewhere = Holder { boot_id: "other".to_owned(), ..own.clone() };
+        assert_eq!(fate(&elsewhere, &own), Fate::OutOfSight);
+        assert_eq!(state("7 (a) b) T 1 7"), Some("T"));
     }
 }
