@@ -184,3 +184,90 @@ pub fn stem(subject: Subject, name: &str) -> String {
     let short: String = name.chars().take(40).collect();
     format!("sts-migrate-{kind}-{}-{}", short.trim_end_matches(['-', '.']), short_hash(&[kind, name]))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{Just, ProptestConfig, Strategy, prop_assert, prop_assert_eq, prop_oneof, proptest};
+    use serde_json::json;
+
+    use super::*;
+    use crate::fixtures;
+
+    fn record(seq: u64, direction: Direction) -> Record {
+        Record { seq, direction, ..Record::first(&fixtures::plan(1, 1)) }
+    }
+
+    fn records() -> impl Strategy<Value = Record> {
+        (1..4_u64, prop_oneof![Just(Direction::Forward), Just(Direction::Back)])
+            .prop_map(|(seq, direction)| record(seq, direction))
+    }
+
+    fn config_map(text: &str) -> Object {
+        Object(json!({ "metadata": { "name": "sts-migrate-set-web" }, "data": { RECORD_KEY: text } }))
+    }
+
+    #[test]
+    fn at_equal_seq_back_beats_forward() {
+        let (forward, back) = (record(3, Direction::Forward), record(3, Direction::Back));
+        assert_eq!(in_force(&forward, &back), &back);
+        assert_eq!(in_force(&back, &forward), &back);
+        let later = record(4, Direction::Forward);
+        assert_eq!(in_force(&back, &later), &later);
+    }
+
+    #[test]
+    fn a_record_reads_back_from_its_config_map() {
+        let written = record(2, Direction::Back).next(|next| {
+            next.frozen_at = Some("2025-01-02T03:04:05Z".to_owned());
+            next.cutover = Cutover::Begun;
+            next.last_failure = Some(LastFailure {
+                step: "swing".to_owned(),
+                reason: "pod `web-1` is: not \"Ready\"\n".to_owned(),
+                at: "2025-01-02T03:04:06Z".to_owned(),
+            });
+        });
+        assert_eq!(written.seq, 3);
+        assert_eq!(Record::read(&config_map(&written.to_yaml())).expect("it is a record"), written);
+    }
+
+    #[test]
+    fn what_is_no_record_or_a_newer_one_is_refused() {
+        for text in ["", "nonsense", "version: 1"] {
+            let error = Record::read(&config_map(text)).expect_err("it is no record");
+            assert!(error.to_string().contains("sts-migrate-set-web"), "{error}");
+        }
+        let newer = Record { version: RECORD_VERSION + 1, ..record(1, Direction::Forward) };
+        let error = Record::read(&config_map(&newer.to_yaml())).expect_err("it is newer");
+        assert!(error.to_string().contains("newer sts-migrate"), "{error}");
+        assert!(Record::read(&Object(json!({ "metadata": { "name": "empty" } }))).is_err());
+    }
+
+    #[test]
+    fn stems_tell_subjects_apart_and_leave_room_for_the_parts() {
+        assert_ne!(stem(Subject::Set, "web"), stem(Subject::Claim, "web"));
+        let long = |last: &str| stem(Subject::Set, &format!("{}{last}", "a".repeat(60)));
+        assert_ne!(long("x"), long("y"));
+        // Names of Leases, ConfigMaps and Secrets may have 253 characters; the parts' numbers come on top.
+        assert!(long("x").len() < 100, "{}", long("x"));
+        assert!(!stem(Subject::Set, &format!("{}-b", "a".repeat(39))).contains("--"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
+
+        #[test]
+        fn both_clusters_agree_on_the_record_in_force(left in records(), right in records(), third in records()) {
+            let chosen = in_force(&left, &right);
+            prop_assert_eq!(chosen, in_force(&right, &left));
+            prop_assert!(chosen.seq == left.seq.max(right.seq));
+            prop_assert_eq!(in_force(in_force(&left, &right), &third), in_force(&left, in_force(&right, &third)));
+        }
+
+        #[test]
+        fn what_is_written_next_is_in_force(before in records(), direction in records()) {
+            let next = before.next(|next| next.direction = direction.direction);
+            prop_assert_eq!(in_force(&before, &next), &next);
+            prop_assert_eq!(in_force(&next, &before), &next);
+        }
+    }
+}

@@ -13,6 +13,10 @@ mod volume;
 
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod tables;
 
 pub use again::{claim_again, set_again, volume_again};
 pub use claim::claim;

@@ -120,3 +120,136 @@ fn pack(plan: &Plan) -> Vec<u8> {
     encoder.write_all(&json(plan)).expect("memory takes every byte");
     encoder.finish().expect("memory takes every byte")
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq, proptest};
+    use proptest::sample::Index;
+
+    use super::*;
+    use crate::fixtures;
+
+    /// Kubernetes' own limit for the data of a Secret.
+    const SECRET_LIMIT: usize = 1024 * 1024;
+
+    const STEM: &str = "sts-migrate-set-web-0123456789";
+
+    /// A plan whose claims carry what does not compress: a digest per claim and round.
+    fn large_plan(replicas: i64, rounds: usize) -> Plan {
+        let mut plan = fixtures::plan(replicas, 2);
+        for volume in plan.sets[0].ordinals.iter_mut().flat_map(|ordinal| &mut ordinal.volumes) {
+            let digest = |round| {
+                let hash = Sha256::digest(format!("{} {round}", volume.claim));
+                hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+            };
+            let noise: String = (0..rounds).map(digest).collect();
+            volume.claim_before.0["metadata"]["annotations"]["example.org/noise"] = noise.into();
+        }
+        plan
+    }
+
+    /// Returns index and parts as they come back from a cluster.
+    fn stored(plan: &Plan) -> (Object, Vec<Object>) {
+        let mut secrets: Vec<Object> = to_secrets(plan, STEM, "shop").into_iter().map(Object).collect();
+        let index = secrets.pop().expect("the index is last");
+        (index, secrets)
+    }
+
+    fn part_bytes(part: &Object) -> Vec<u8> {
+        STANDARD.decode(part.text("/data/part").expect("it has a part")).expect("it is base64")
+    }
+
+    fn set_part_bytes(part: &mut Object, bytes: &[u8]) {
+        part.0["data"]["part"] = STANDARD.encode(bytes).into();
+    }
+
+    #[test]
+    fn a_thousand_replicas_with_two_claims_fit_in_parts_below_the_limit() {
+        let plan = large_plan(1000, 14);
+        let (index, parts) = stored(&plan);
+        assert!(parts.len() > 1, "the sample must be too large for one Secret");
+        for part in &parts {
+            assert!(part_bytes(part).len() < SECRET_LIMIT, "{}", part.name());
+            assert!(part.0.to_string().len() < SECRET_LIMIT, "{} with its frame", part.name());
+        }
+        assert_eq!(part_count(&index).expect("it is an index"), parts.len());
+        assert_eq!(from_secrets(&index, &parts).expect("nothing was changed"), plan);
+    }
+
+    #[test]
+    fn parts_come_first_and_everything_is_immutable_and_named() {
+        let plan = fixtures::plan(2, 1);
+        let secrets = to_secrets(&plan, STEM, "shop");
+        let names: Vec<&str> = secrets.iter().filter_map(|secret| secret["metadata"]["name"].as_str()).collect();
+        assert_eq!(names, [part_name(STEM, 0), index_name(STEM)]);
+        for secret in &secrets {
+            assert_eq!(secret["immutable"], true);
+            assert_eq!(secret["metadata"]["namespace"], "shop");
+            assert_eq!(secret["metadata"]["labels"][MANAGED_BY_LABEL], MANAGED_BY);
+        }
+    }
+
+    #[test]
+    fn missing_or_swapped_parts_are_refused() {
+        let (index, mut parts) = stored(&large_plan(1000, 14));
+        assert!(from_secrets(&index, &parts[1..]).is_err());
+        parts.swap(0, 1);
+        assert!(from_secrets(&index, &parts).is_err());
+    }
+
+    #[test]
+    fn a_part_of_another_plan_is_refused() {
+        let plan = fixtures::plan(2, 1);
+        let (index, _) = stored(&plan);
+        let (other_index, other_parts) = stored(&fixtures::plan(3, 1));
+        let error = from_secrets(&index, &other_parts).expect_err("it is of another plan");
+        assert!(error.to_string().contains("does not match its hash"), "{error}");
+        assert!(is_index_of(&index, &plan));
+        assert!(!is_index_of(&other_index, &plan));
+    }
+
+    #[test]
+    fn a_plan_of_a_newer_program_is_refused() {
+        let (mut index, parts) = stored(&fixtures::plan(1, 1));
+        index.0["data"]["version"] = STANDARD.encode("2").into();
+        let error = from_secrets(&index, &parts).expect_err("it is newer");
+        assert!(error.to_string().contains("newer sts-migrate"), "{error}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+
+        #[test]
+        fn any_plan_reads_back(replicas in 0..6_i64, templates in 0..4_usize, start in 0..9_i64) {
+            let plan = fixtures::plan_from(start, replicas, templates);
+            let (index, parts) = stored(&plan);
+            prop_assert_eq!(from_secrets(&index, &parts).expect("nothing was changed"), plan);
+        }
+
+        /// A byte of gzip's header (its time stamp) may change without a loss; then the plan is the same.
+        #[test]
+        fn a_changed_part_is_refused(place in any::<Index>(), flipped in 1..=255_u8) {
+            let plan = fixtures::plan(2, 2);
+            let (index, mut parts) = stored(&plan);
+            let mut bytes = part_bytes(&parts[0]);
+            let place = place.index(bytes.len());
+            bytes[place] ^= flipped;
+            set_part_bytes(&mut parts[0], &bytes);
+            match from_secrets(&index, &parts) {
+                Ok(read) => {
+                    prop_assert!(place < 10, "byte {} is not of the header", place);
+                    prop_assert_eq!(read, plan);
+                }
+                Err(error) => prop_assert!(!error.to_string().is_empty()),
+            }
+        }
+
+        #[test]
+        fn a_shortened_part_is_refused(place in any::<Index>()) {
+            let (index, mut parts) = stored(&fixtures::plan(2, 2));
+            let bytes = part_bytes(&parts[0]);
+            set_part_bytes(&mut parts[0], &bytes[..place.index(bytes.len())]);
+            prop_assert!(from_secrets(&index, &parts).is_err());
+        }
+    }
+}

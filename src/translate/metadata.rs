@@ -52,11 +52,11 @@ pub(super) struct Target<'a> {
     pub(super) annotations: &'a [(&'a str, &'a str)],
 }
 
-/// Returns the metadata of B's object for A's: without tracking ids and the named annotations.
+/// Returns the metadata of B's object for A's: without tracking ids and the named labels and annotations.
 pub(super) fn carried(before: &Value, dropped: &[&str], target: &Target<'_>) -> Value {
     let is_dropped = |key: &str| is_tracking(key) || key == LAST_APPLIED || dropped.contains(&key);
     let mut fields = cleaned(before, is_dropped);
-    retain_keys(&mut fields, "labels", |key| !is_tracking(key));
+    retain_keys(&mut fields, "labels", |key| !is_tracking(key) && !dropped.contains(&key));
     complete(fields, target)
 }
 

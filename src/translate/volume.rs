@@ -22,8 +22,8 @@ const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 /// Annotation of a PV whose in-tree form is handled by a CSI driver.
 const MIGRATED_TO: &str = "pv.kubernetes.io/migrated-to";
 
-/// Prefix of the labels that the in-tree plugin used for zone and region.
-const OLD_TOPOLOGY: &str = "failure-domain.beta.kubernetes.io/";
+/// Labels that the in-tree plugin used for zone and region.
+const OLD_TOPOLOGY: [&str; 2] = ["failure-domain.beta.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/region"];
 
 /// Returns B's PersistentVolume for a volume of the plan.
 pub fn volume(plan: &Plan, volume: &VolumePlan) -> Value {
@@ -37,11 +37,9 @@ pub fn volume(plan: &Plan, volume: &VolumePlan) -> Value {
     }
     let mut dropped = BIND_ANNOTATIONS.to_vec();
     dropped.extend([MIGRATED_TO, CLASS_ANNOTATION]);
+    dropped.extend(OLD_TOPOLOGY);
     let target = Target { name: &volume.destination_volume_name, namespace: None, annotations: &annotations };
-    let mut metadata = carried(&before.0, &dropped, &target);
-    if let Some(labels) = metadata["labels"].as_object_mut() {
-        labels.retain(|key, _| !key.starts_with(OLD_TOPOLOGY));
-    }
+    let metadata = carried(&before.0, &dropped, &target);
 
     let mut spec = spec_of(&before.0);
     spec.shift_remove("volumeAttributesClassName");
