@@ -21,6 +21,8 @@ pub(crate) use request::{Call, CallError, REQUEST_TIMEOUT, escape, path};
 /// Where a cluster's credentials are found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
+    /// The current context of the kubeconfig that kubectl would use.
+    Current,
     /// A context of the kubeconfig that kubectl would use.
     Context(String),
     /// The current context of this file, or the named one.
@@ -93,7 +95,7 @@ impl Cluster {
         let client = client(config).map_err(ConnectError::Kubeconfig)?;
         let context = match source {
             Source::Text { name, .. } => name.clone(),
-            Source::Context(_) | Source::File(..) => context,
+            Source::Current | Source::Context(_) | Source::File(..) => context,
         };
         Ok(Cluster { context, namespace, kubeconfig, options, client: RwLock::new(client) })
     }
@@ -153,6 +155,7 @@ pub(crate) fn install_tls_provider() {
 
 fn load(source: &Source) -> Result<(Kubeconfig, Option<String>), ConnectError> {
     match source {
+        Source::Current => Ok((read_default()?, None)),
         Source::Context(name) => Ok((read_default()?, Some(name.clone()))),
         Source::File(file, context) => Ok((read_file(file)?, context.clone())),
         Source::Text { text, .. } => Kubeconfig::from_yaml(text).map(|kubeconfig| (kubeconfig, None)).map_err(broken),

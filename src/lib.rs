@@ -5,15 +5,20 @@
 
 mod act;
 pub mod checks;
+pub mod cli;
+mod commands;
 mod connect;
 pub mod decide;
 mod drive;
 mod events;
+mod failure;
 #[cfg(test)]
 mod fixtures;
 mod observe;
 pub mod plan;
 pub mod record;
+mod report;
+mod spec;
 mod store;
 pub mod translate;
 mod ui;

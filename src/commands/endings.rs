@@ -1,0 +1,159 @@
+//! How a run ended, for the person: what is done, what is left behind, what to type.
+
+use super::opened::Opened;
+use super::stops::{Contexts, advice};
+use crate::decide::{Confirmation, Done, Until};
+use crate::drive::Ended;
+use crate::failure::{Exit, Failure, NOTHING};
+use crate::plan::Plan;
+use crate::report::{Status, left_in_source, left_needed, names, record_in_force, status_needed};
+use crate::ui::Ui;
+use crate::world::Side;
+
+/// Turns the end of a run into words and an exit code.
+///
+/// # Errors
+/// The run did not reach its goal.
+pub(super) async fn conclude(
+    opened: &mut Opened,
+    plan: &Plan,
+    subcommand: &str,
+    ended: Ended,
+    ui: &mut Ui,
+) -> Result<Exit, Failure> {
+    ui.finish();
+    match ended {
+        Ended::Done(done) => {
+            say_done(opened, plan, &done, ui).await;
+            Ok(Exit::Done)
+        }
+        Ended::Locked(held_by) => Err(Failure::harmless(
+            Exit::Refused,
+            held_by.to_string(),
+            format!("let it end; {} shows what it does", opened.typed.hint("status")),
+        )),
+        other => Err(failure(opened, plan, subcommand, other).await),
+    }
+}
+
+async fn failure(opened: &mut Opened, plan: &Plan, subcommand: &str, ended: Ended) -> Failure {
+    let typed = opened.typed.clone();
+    let contexts = Contexts {
+        source: opened.cluster(Side::Source).context.clone(),
+        destination: opened.cluster(Side::Destination).context.clone(),
+    };
+    let (reason, advice) = match ended {
+        Ended::Stopped(stop) => (format!("paused: {stop}"), Some(advice(&stop, plan, &typed, &contexts))),
+        Ended::Declined(confirmation) => {
+            (format!("paused before {}: the answer was no", before(&confirmation, plan)), None)
+        }
+        Ended::Interrupted(signal) => (format!("paused by {signal}"), None),
+        Ended::LockFailed(error) => (format!("paused: the lock could not be held: {error:#}"), None),
+        Ended::Done(_) | Ended::Locked(_) => unreachable!("both were answered by the caller"),
+    };
+    let is_interrupted = reason.starts_with("paused by ");
+    let exit = match &advice {
+        Some(advice) => advice.exit,
+        None if is_interrupted => Exit::Interrupted,
+        None => Exit::Failed,
+    };
+    // A refusal is no pause of the migration's: it was not this command's turn.
+    let reason = if exit == Exit::Refused { reason.trim_start_matches("paused: ").to_owned() } else { reason };
+    let status = look(opened, plan).await;
+    let name = plan.sets.first().map_or("", |set| set.name.as_str());
+    let record = record_in_force(&opened.session.world, name);
+    let mut left_behind = status.left_behind();
+    match &record {
+        Some(record) if record.is_open() => left_behind
+            .push("plan and record in both clusters: any machine can go on; the lock is given back".to_owned()),
+        Some(_) => {}
+        None => left_behind = vec![NOTHING.to_owned()],
+    }
+    let mut hints = advice.as_ref().map(|advice| advice.hints.clone()).unwrap_or_default();
+    let can_go_on = advice.as_ref().is_none_or(|advice| advice.can_go_on);
+    let is_back = subcommand == "rollback";
+    let is_deleting = record.as_ref().is_some_and(|record| record.deleting);
+    let can_go_back = !is_back && !is_deleting && advice.as_ref().is_none_or(|advice| advice.can_go_back);
+    if can_go_on {
+        hints.push(format!("to go on: {}", typed.hint(subcommand)));
+    }
+    if can_go_back && record.is_some() {
+        hints.push(format!("to undo everything: {}", typed.hint("rollback")));
+    }
+    hints.push(format!("to see where everything is: {}", typed.hint("status")));
+    Failure { exit, reason, details: Vec::new(), left_behind, hints }
+}
+
+fn before(confirmation: &Confirmation, plan: &Plan) -> String {
+    match confirmation {
+        Confirmation::Freeze => "the freeze".to_owned(),
+        Confirmation::Pod(ordinal) => {
+            format!("pod {}", plan.sets.first().map(|set| set.pod_name(*ordinal)).unwrap_or_default())
+        }
+        Confirmation::AllPods => "stopping all pods".to_owned(),
+        Confirmation::Cutover => "the cutover".to_owned(),
+        Confirmation::Deleting => "deleting in the source cluster".to_owned(),
+        Confirmation::Rollback => "the rollback".to_owned(),
+    }
+}
+
+/// Looks at where everything is now.
+async fn look(opened: &mut Opened, plan: &Plan) -> Status {
+    let name = plan.sets.first().map_or("", |set| set.name.as_str()).to_owned();
+    opened.session.look(status_needed(Some(plan), &name)).await;
+    let record = record_in_force(&opened.session.world, &name);
+    let typed = opened.typed.clone();
+    Status::new(&name, Some(plan), record.as_ref(), &opened.session.world, |subcommand| typed.command(subcommand))
+}
+
+async fn say_done(opened: &mut Opened, plan: &Plan, done: &Done, ui: &mut Ui) {
+    let typed = opened.typed.clone();
+    let set_names: Vec<&str> = plan.sets.iter().map(|set| set.name.as_str()).collect();
+    let set = set_names.join(", ");
+    let destination = format!("{}/{}", plan.destination.context, plan.destination.namespace);
+    match done {
+        Done::Reached(until) => {
+            match until {
+                Until::Prepare => {
+                    ui.say(&format!("prepared: everything stands ready in {destination}, nothing is down"))
+                }
+                Until::Freeze => {
+                    ui.say(&format!("frozen: StatefulSet {set} is gone from the source as an object, its pods run on"))
+                }
+                Until::Swing => ui.say(&format!("moved: all pods of {set} run in {destination}")),
+                Until::Cutover | Until::Finalize => {
+                    ui.say(&format!(
+                        "cut over: {set} lives in {destination}; the source still has its claims and PersistentVolumes"
+                    ));
+                }
+            }
+            if let Some(warning) = look(opened, plan).await.without_controller() {
+                ui.say(&format!("warning: {warning}"));
+            }
+            let next = if *until >= Until::Cutover { "finalize" } else { "run" };
+            ui.say(&format!("next: {}", typed.command(next)));
+            ui.say(&format!("undo: {}", typed.command("rollback")));
+        }
+        Done::PausedAfter(ordinal) => {
+            ui.say(&format!("paused after ordinal {ordinal}, as asked: it runs in {destination} on its volumes"));
+            if let Some(warning) = look(opened, plan).await.without_controller() {
+                ui.say(&format!("warning: {warning}"));
+            }
+            ui.say(&format!("next: {}", typed.command("run")));
+            ui.say(&format!("undo: {}", typed.command("rollback")));
+        }
+        Done::Completed => {
+            ui.say(&format!("completed: {set} lives in {destination}"));
+            opened.session.look(left_needed()).await;
+            for set in &plan.sets {
+                let left = left_in_source(&set.before, &opened.session.world);
+                if !left.is_empty() {
+                    ui.say(&format!("left in the source cluster, yours to remove: {}", names(&left)));
+                }
+            }
+        }
+        Done::RolledBack => {
+            ui.say(&format!("rolled back: {set} lives in {}/{} again", plan.source.context, plan.source.namespace));
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! The way of `run`, `freeze`, `swing` and `finalize`: find the migration or begin one, then drive.
+
+use super::endings::conclude;
+use super::opened::{Opened, open, spec};
+use super::target::{Target, find};
+use super::{Context, Typed};
+use crate::checks::{self, Finding, Level, order};
+use crate::cli::{RunArgs, SubjectArgs};
+use crate::decide::{Goal, Until};
+use crate::drive::{CommandLines, Options, Signals, Timeouts, drive};
+use crate::failure::{Exit, Failure};
+use crate::plan::{self, Plan, Request};
+use crate::record::{Direction, Outcome};
+use crate::report::{findings_text, headline, reached, status_needed};
+use crate::spec::Spec;
+use crate::translate;
+use crate::ui::{Consent, Ui};
+use crate::world::{Answer, Kind, Read, Side};
+
+/// One forward command.
+pub(super) struct Forward {
+    /// Its name, for hints.
+    pub(super) subcommand: &'static str,
+    /// How far it goes.
+    pub(super) until: Until,
+    /// The phase that must be complete before its turn.
+    pub(super) after: Option<Until>,
+    /// Whether `--yes` answers the question before deleting too.
+    pub(super) covers_deleting: bool,
+}
+
+/// Runs a forward command.
+///
+/// # Errors
+/// It did not reach its goal.
+pub(super) async fn run(
+    context: Context,
+    subject: &SubjectArgs,
+    flags: &Spec,
+    run: &RunArgs,
+    forward: &Forward,
+) -> Result<Exit, Failure> {
+    let spec = spec(subject, flags)?;
+    let consent = Consent { is_general: run.yes, covers_deleting: run.yes && forward.covers_deleting };
+    let mut ui = Ui::new(consent, context.is_verbose);
+    can_ask_or_may(&ui, run.yes, &Typed::new(&context.program, subject), forward.subcommand)?;
+    let mut signals = listen()?;
+    let mut interrupted = signals.clone();
+    let ready = async {
+        let mut opened = open(&context, subject, spec, run.events.as_deref()).await?;
+        let target = find(&mut opened, &mut ui).await?;
+        let begun = begin(&mut opened, &target, &mut ui, &mut signals, forward).await?;
+        Ok::<_, Failure>((opened, begun))
+    };
+    let (mut opened, begun) = tokio::select! {
+        ready = ready => ready?,
+        signal = interrupted.caught() => return Err(stopped_early(signal)),
+    };
+    let plan = match begun {
+        Begun::Plan(plan) => *plan,
+        Begun::Finished(words) => {
+            ui.say(&words);
+            return Ok(Exit::Done);
+        }
+    };
+    for line in headline(&plan) {
+        ui.say(&line);
+    }
+    ui.follow(&plan);
+    let goal = opened.spec.goal(Direction::Forward, forward.until);
+    let ended = drive_to(&mut opened, &plan, &goal, &mut signals, &mut ui).await;
+    conclude(&mut opened, &plan, forward.subcommand, ended, &mut ui).await
+}
+
+/// Drives with the time-outs and commands of this run.
+pub(super) async fn drive_to(
+    opened: &mut Opened,
+    plan: &Plan,
+    goal: &Goal,
+    signals: &mut Signals,
+    ui: &mut Ui,
+) -> crate::drive::Ended {
+    let spec = &opened.spec;
+    let options = Options {
+        timeouts: Timeouts {
+            detach: spec.detach_timeout(),
+            ready: spec.ready_timeout(),
+            command: spec.command_timeout(),
+        },
+        commands: CommandLines {
+            before_pod: spec.before_pod_command.clone(),
+            verify: spec.verify_command.clone(),
+            cutover: spec.cutover_command.clone(),
+        },
+    };
+    drive(&mut opened.session, plan, goal, &options, signals, ui).await
+}
+
+/// Refuses when there is nobody to ask and no consent.
+pub(super) fn can_ask_or_may(ui: &Ui, yes: bool, typed: &Typed, subcommand: &str) -> Result<(), Failure> {
+    if yes || ui.can_ask() {
+        return Ok(());
+    }
+    Err(Failure::usage(
+        "there is no terminal to ask on, and --yes was not given",
+        format!("say yes beforehand: `{} --yes`", typed.command(subcommand)),
+    ))
+}
+
+/// Begins to listen for signals.
+pub(super) fn listen() -> Result<Signals, Failure> {
+    Signals::listen().map_err(|error| {
+        Failure::harmless(Exit::Failed, format!("signals cannot be caught: {error}"), "run the same command again")
+    })
+}
+
+/// Returns the failure of a run that was interrupted before its first write.
+pub(super) fn stopped_early(signal: &str) -> Failure {
+    Failure::harmless(Exit::Interrupted, format!("stopped by {signal}"), "run the same command again to go on")
+}
+
+/// What a forward command has to do.
+enum Begun {
+    /// Drive this plan.
+    Plan(Box<Plan>),
+    /// Nothing, with the reason.
+    Finished(String),
+}
+
+async fn begin(
+    opened: &mut Opened,
+    target: &Target,
+    ui: &mut Ui,
+    signals: &mut Signals,
+    forward: &Forward,
+) -> Result<Begun, Failure> {
+    if let Some(record) = &target.record {
+        match record.outcome {
+            Some(Outcome::RolledBack) if target.plan.is_some() => {
+                // A rollback whose ending was interrupted: it is finished first.
+                let plan = target.planned(opened)?;
+                let ended = drive_to(opened, &plan, &Goal::back(), signals, ui).await;
+                conclude(opened, &plan, "rollback", ended, ui).await?;
+            }
+            Some(Outcome::Completed) if target.plan.is_none() && is_gone(opened, &target.name).await => {
+                return Ok(Begun::Finished(format!(
+                    "StatefulSet {} was moved already; nothing is left to do",
+                    target.name
+                )));
+            }
+            None if record.direction == Direction::Back => {
+                return Err(refused(
+                    opened,
+                    format!("the migration of {} is being rolled back", target.name),
+                    format!("finish it first: {}", opened.typed.hint("rollback")),
+                ));
+            }
+            Some(_) | None => {}
+        }
+    }
+    let is_rolled_back = target.record.as_ref().is_some_and(|record| record.outcome == Some(Outcome::RolledBack));
+    if target.is_unfinished() && !is_rolled_back {
+        let plan = target.planned(opened)?;
+        same_choices(&opened.spec, &plan, &opened.typed)?;
+        in_turn(opened, target, &plan, forward).await?;
+        return Ok(Begun::Plan(Box::new(plan)));
+    }
+    if forward.after.is_some() {
+        return Err(refused(
+            opened,
+            format!("no migration of {} is open, so it is not the turn of {}", target.name, forward.subcommand),
+            format!("begin with {}", opened.typed.hint("run")),
+        ));
+    }
+    new(opened, target, ui).await.map(|plan| Begun::Plan(Box::new(plan)))
+}
+
+fn refused(_opened: &Opened, reason: String, hint: String) -> Failure {
+    Failure::harmless(Exit::Refused, reason, hint)
+}
+
+/// Returns whether A surely has no set of that name.
+async fn is_gone(opened: &mut Opened, name: &str) -> bool {
+    opened.session.look([Read::Get(Side::Source, Kind::StatefulSet, name.to_owned())]).await;
+    matches!(opened.session.world.get(Side::Source, Kind::StatefulSet, name), Answer::Absent { .. })
+}
+
+/// Refuses a run that asks for something else than the first one did.
+pub(super) fn same_choices(spec: &Spec, plan: &Plan, typed: &Typed) -> Result<(), Failure> {
+    let differences = spec.differences(plan);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let mut failure = Failure::usage(
+        format!("an open migration ({}) was begun with other choices", plan.id),
+        "leave these flags out to go on as it began",
+    )
+    .hint(format!("to choose anew, go back first: {}", typed.hint("rollback")));
+    failure.details = differences.iter().map(ToString::to_string).collect();
+    failure.left_behind = vec!["everything as the last run left it: this one changed nothing".to_owned()];
+    Err(failure)
+}
+
+/// Refuses a command whose turn has not come.
+async fn in_turn(opened: &mut Opened, target: &Target, plan: &Plan, forward: &Forward) -> Result<(), Failure> {
+    let Some(after) = forward.after else {
+        return Ok(());
+    };
+    opened.session.look(status_needed(Some(plan), &target.name)).await;
+    let reached = target.record.as_ref().and_then(|record| reached(Some(plan), record, &opened.session.world));
+    if reached >= Some(after) {
+        return Ok(());
+    }
+    let first = match reached {
+        None | Some(Until::Prepare) => "freeze",
+        _ => "swing",
+    };
+    let is_at =
+        reached.map_or("prepare is not complete".to_owned(), |phase| format!("the last complete phase is {phase}"));
+    let mut failure = refused(
+        opened,
+        format!("it is not the turn of {}: {is_at}", forward.subcommand),
+        format!("first {}, or all in one: {}", opened.typed.hint(first), opened.typed.hint("run")),
+    );
+    failure.left_behind = vec!["everything as the last run left it: this one changed nothing".to_owned()];
+    Err(failure)
+}
+
+/// Begins a migration: preflight, the order, the plan. Nothing is written yet.
+async fn new(opened: &mut Opened, target: &Target, ui: &mut Ui) -> Result<Plan, Failure> {
+    ui.say("preflight: looking at both clusters and EC2");
+    let mut request = opened.request(&target.name).await;
+    let mut findings = opened.preflight(&request).await;
+    if request.order.is_none() && findings.iter().any(is_order) {
+        let others: Vec<Finding> = findings.iter().filter(|finding| !is_order(finding)).cloned().collect();
+        if checks::blocks(&others, request.force) {
+            return Err(blocked(opened, &findings, request.force));
+        }
+        request.order = Some(choose_order(opened, &request, ui).await?);
+        findings = opened.preflight(&request).await;
+    }
+    for line in findings_text(&findings, request.force).lines() {
+        ui.say(line);
+    }
+    if checks::blocks(&findings, request.force) {
+        return Err(blocked(opened, &[], request.force).as_refusal_if(findings.iter().any(is_taken)));
+    }
+    ui.tell_before_freeze(
+        findings
+            .iter()
+            .filter(|finding| tells_of_freeze(finding))
+            .map(|finding| format!("{}: {}", finding.subject, finding.what)),
+    );
+    opened.look_while(|world| plan::needed(&request, world)).await;
+    let plan = plan::build(&request, target.attempts + 1, &opened.session.world).map_err(|error| {
+        Failure::harmless(
+            Exit::Findings,
+            format!("no plan can be made: {error:#}"),
+            format!("{} says more", opened.typed.hint("preflight")),
+        )
+    })?;
+    for remark in translate::remarks(&plan) {
+        ui.say(&format!("note: {remark}"));
+    }
+    Ok(plan)
+}
+
+/// Returns whether a finding is the question for the order.
+fn is_order(finding: &Finding) -> bool {
+    finding.code == "PF-34" && finding.level == Level::Blocks
+}
+
+/// Returns whether a finding says that another migration or run is at work.
+fn is_taken(finding: &Finding) -> bool {
+    finding.code == "PF-4" && finding.level == Level::Blocks
+}
+
+/// Returns whether a finding belongs to the question before the freeze: budgets and siblings.
+fn tells_of_freeze(finding: &Finding) -> bool {
+    finding.code == "PF-34" && finding.level != Level::Blocks
+}
+
+async fn choose_order(opened: &Opened, request: &Request, ui: &mut Ui) -> Result<plan::Order, Failure> {
+    let world = &opened.session.world;
+    let replicas =
+        world.object(Side::Source, Kind::StatefulSet, &request.set_name).map_or(0, crate::world::Object::replicas);
+    let chosen = if ui.can_ask() { ui.choose_order(replicas, &order::evidence(request, world)).await } else { None };
+    chosen.ok_or_else(|| {
+        Failure::usage(
+            format!("{} has {replicas} replicas, and nobody chose the order in which they move", request.set_name),
+            format!("`{} --order one-by-one`: least is down at a time", opened.typed.command("run")),
+        )
+        .hint(format!("`{} --order together`: for members that need each other", opened.typed.command("run")))
+    })
+}
+
+fn blocked(opened: &Opened, findings: &[Finding], force: bool) -> Failure {
+    let mut failure = Failure::harmless(
+        Exit::Findings,
+        "preflight found something that blocks",
+        format!("do what the findings say, then look again: {}", opened.typed.hint("preflight")),
+    );
+    if !findings.is_empty() {
+        failure.details = findings_text(findings, force).lines().map(str::to_owned).collect();
+    }
+    failure
+}

@@ -1,0 +1,175 @@
+//! Connected: flags and document made into one, contexts into clients.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use base64::Engine as _;
+
+use super::{Context, Typed};
+use crate::checks;
+use crate::cli::SubjectArgs;
+use crate::connect::{AwsOptions, Cluster, ConnectError, Ec2, Endpoints, Source};
+use crate::drive::Session;
+use crate::events::Events;
+use crate::failure::{Failure, did_you_mean};
+use crate::observe;
+use crate::plan::{Place, Request};
+use crate::spec::{self, ClusterReference, Spec};
+use crate::world::{Kind, Read, Side, World};
+
+/// What every command that talks to clusters begins with.
+pub(crate) struct Opened {
+    /// What was asked for.
+    pub(crate) spec: Spec,
+    /// What was typed.
+    pub(crate) typed: Typed,
+    /// The connections, and what was seen there.
+    pub(crate) session: Session,
+    destination: Source,
+}
+
+/// Merges flags and document, without connecting.
+///
+/// # Errors
+/// The document is wrong, or contradicts a flag.
+pub(super) fn spec(subject: &SubjectArgs, flags: &Spec) -> Result<Spec, Failure> {
+    match &subject.file {
+        Some(file) => spec::merge(flags, &spec::read(file)?),
+        None => Ok(flags.clone()),
+    }
+}
+
+/// Connects to both clusters. No request is made yet.
+///
+/// # Errors
+/// A cluster is not named, its context is unknown, or the kubeconfig cannot be used.
+pub(super) async fn open(
+    context: &Context,
+    subject: &SubjectArgs,
+    spec: Spec,
+    events: Option<&Path>,
+) -> Result<Opened, Failure> {
+    let typed = Typed::new(&context.program, subject);
+    let source = source(&spec.source_cluster, "--src", &typed).await?;
+    let destination = self::source(&spec.dest_cluster, "--dst", &typed).await?;
+    let from = connect(&source, spec.source_namespace.as_deref()).await?;
+    let namespace = spec.dest_namespace.clone().unwrap_or_else(|| from.namespace.clone());
+    let to = connect(&destination, Some(&namespace)).await?;
+    let ec2 = Ec2::new(AwsOptions { profile: spec.profile.clone(), region: spec.region.clone() });
+    let events = Events::new(events).map_err(|error| {
+        Failure::usage(format!("{error:#}"), "name a file that can be written with `--events FILE`")
+    })?;
+    let endpoints = Endpoints { source: Arc::new(from), destination: Arc::new(to), ec2: Arc::new(ec2) };
+    Ok(Opened { spec, typed, session: Session::new(endpoints, events), destination })
+}
+
+impl Opened {
+    /// Returns the cluster of a side.
+    pub(super) fn cluster(&self, side: Side) -> &Arc<Cluster> {
+        self.session.endpoints.cluster(side)
+    }
+
+    /// Moves to the destination namespace that a plan names.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub(super) async fn enter_destination(&mut self, namespace: &str) -> Result<(), Failure> {
+        if self.session.endpoints.destination.namespace != namespace {
+            self.session.endpoints.destination = Arc::new(connect(&self.destination, Some(namespace)).await?);
+            self.session.world = World::default();
+        }
+        Ok(())
+    }
+
+    /// Returns the place of a side; its cluster's identity is empty when that could not be read.
+    async fn place(&mut self, side: Side) -> Place {
+        const NAME: &str = "kube-system";
+        if self.session.world.object(side, Kind::Namespace, NAME).is_none() {
+            self.session.look([Read::Get(side, Kind::Namespace, NAME.to_owned())]).await;
+        }
+        let found = self.session.world.object(side, Kind::Namespace, NAME);
+        let cluster_uid = found.map(|found| found.uid().to_owned()).unwrap_or_default();
+        let cluster = self.cluster(side);
+        Place { cluster_uid, context: cluster.context.clone(), namespace: cluster.namespace.clone() }
+    }
+
+    /// Returns the request for a set.
+    pub(super) async fn request(&mut self, set_name: &str) -> Request {
+        let source = self.place(Side::Source).await;
+        let destination = self.place(Side::Destination).await;
+        self.spec.request(set_name, source, destination)
+    }
+
+    /// Makes all reads that preflight needs, and returns what it finds.
+    pub(super) async fn preflight(&mut self, request: &Request) -> Vec<checks::Finding> {
+        self.look_while(|world| checks::needed(request, world)).await;
+        checks::preflight(request, &self.session.world)
+    }
+
+    /// Looks as long as there is something new to look at.
+    pub(super) async fn look_while(&mut self, needed: impl Fn(&World) -> Vec<Read>) {
+        let mut before = Vec::new();
+        loop {
+            let reads = needed(&self.session.world);
+            // The same again: those have no answer, and asking again is for another run.
+            if reads.is_empty() || reads == before {
+                return;
+            }
+            self.session.look(reads.iter().cloned()).await;
+            before = reads;
+        }
+    }
+}
+
+async fn connect(source: &Source, namespace: Option<&str>) -> Result<Cluster, Failure> {
+    Cluster::connect(source, namespace).await.map_err(|error| failure(&error))
+}
+
+fn failure(error: &ConnectError) -> Failure {
+    let hint = match error {
+        ConnectError::UnknownContext { name, known } => did_you_mean(name, known.iter().map(String::as_str)),
+        ConnectError::Kubeconfig(_) => "`kubectl config view` shows what kubectl would use".to_owned(),
+    };
+    Failure::usage(error.to_string(), hint)
+}
+
+/// Returns where a cluster's credentials are found.
+async fn source(reference: &Option<ClusterReference>, flag: &str, typed: &Typed) -> Result<Source, Failure> {
+    match reference {
+        None => {
+            let hint = format!(
+                "name it: `{} {flag} CONTEXT`; `kubectl config get-contexts` lists them",
+                typed.command("COMMAND")
+            );
+            Err(Failure::usage(format!("{flag} is missing: which cluster is meant?"), hint))
+        }
+        Some(ClusterReference::Context(context)) => Ok(Source::Context(context.clone())),
+        Some(ClusterReference::KubeConfig(file)) => Ok(Source::File(file.clone(), None)),
+        Some(ClusterReference::KubeConfigSecret(secret)) => from_secret(secret).await,
+    }
+}
+
+/// Reads a kubeconfig out of a Secret, through the current context.
+async fn from_secret(secret: &str) -> Result<Source, Failure> {
+    let wrong = |reason: String| Failure::usage(reason, "name a Secret as `kubeConfigSecret: NAMESPACE/NAME`");
+    let Some((namespace, name)) = secret.split_once('/') else {
+        return Err(wrong(format!("`{secret}` names no Secret")));
+    };
+    let cluster = connect(&Source::Current, Some(namespace)).await?;
+    let found = observe::get(&cluster, Kind::Secret, name).await;
+    let found = found.map_err(|unknown| wrong(format!("Secret `{secret}` cannot be read: {}", unknown.reason)))?;
+    let found = found.ok_or_else(|| wrong(format!("there is no Secret `{secret}` in context {}", cluster.context)))?;
+    let text = kubeconfig_of(&found).ok_or_else(|| wrong(format!("Secret `{secret}` holds no kubeconfig")))?;
+    Ok(Source::Text { name: format!("Secret {secret}"), text })
+}
+
+/// Returns the kubeconfig of a Secret: under one of the keys in use for it, or its only one.
+fn kubeconfig_of(secret: &crate::world::Object) -> Option<String> {
+    // Cluster API writes `value`, others `kubeconfig` or `config`.
+    const KEYS: [&str; 3] = ["kubeconfig", "value", "config"];
+    let data = secret.at("/data")?.as_object()?;
+    let known = KEYS.iter().find_map(|key| data.get(*key));
+    let only = data.values().next().filter(|_| data.len() == 1);
+    let bytes = base64::engine::general_purpose::STANDARD.decode(known.or(only)?.as_str()?).ok()?;
+    String::from_utf8(bytes).ok()
+}

@@ -1,0 +1,80 @@
+//! `rollback`: undo from any point before the deleting.
+
+use super::Context;
+use super::Typed;
+use super::endings::conclude;
+use super::forward::{can_ask_or_may, drive_to, listen, same_choices, stopped_early};
+use super::opened::{open, spec};
+use super::target::find;
+use crate::cli::{RunArgs, SubjectArgs};
+use crate::decide::Until;
+use crate::failure::{Exit, Failure};
+use crate::record::{Direction, Outcome};
+use crate::report::headline;
+use crate::spec::Spec;
+use crate::ui::{Consent, Ui};
+
+/// Undo a migration: empty the destination, give the source its set back as it was
+///
+/// Possible at any time before anything was deleted in the source. What the pods wrote in the
+/// destination stays on the volumes. Pods in the source that never moved are not restarted.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    subject: SubjectArgs,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+/// Runs the command.
+pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
+    let mut flags = Spec::default();
+    args.subject.fill(&mut flags);
+    args.run.fill(&mut flags);
+    let spec = spec(&args.subject, &flags)?;
+    let mut ui = Ui::new(Consent { is_general: args.run.yes, covers_deleting: false }, context.is_verbose);
+    can_ask_or_may(&ui, args.run.yes, &Typed::new(&context.program, &args.subject), "rollback")?;
+    let mut signals = listen()?;
+    let mut interrupted = signals.clone();
+    let found = async {
+        let mut opened = open(&context, &args.subject, spec, args.run.events.as_deref()).await?;
+        let target = find(&mut opened, &mut ui).await?;
+        Ok::<_, Failure>((opened, target))
+    };
+    let (mut opened, target) = tokio::select! {
+        found = found => found?,
+        signal = interrupted.caught() => return Err(stopped_early(signal)),
+    };
+    match target.record.as_ref().and_then(|record| record.outcome) {
+        Some(Outcome::RolledBack) if target.plan.is_none() => {
+            ui.say(&format!("the migration of {} was rolled back already; nothing is left to do", target.name));
+            return Ok(Exit::Done);
+        }
+        Some(Outcome::Completed) => {
+            return Err(Failure::harmless(
+                Exit::Refused,
+                format!("the migration of {} is complete: there is nothing left to go back to", target.name),
+                "move the set the other way: `run` with --src and --dst swapped",
+            ));
+        }
+        Some(Outcome::RolledBack) | None => {}
+    }
+    if !target.is_unfinished() {
+        let mut failure = Failure::harmless(
+            Exit::Refused,
+            format!("there is no migration of {} to undo", target.name),
+            format!("{} shows what there is", opened.typed.hint("status")),
+        );
+        failure.details = target.unread;
+        return Err(failure);
+    }
+    let plan = target.planned(&opened)?;
+    same_choices(&opened.spec, &plan, &opened.typed)?;
+    for line in headline(&plan) {
+        ui.say(&line);
+    }
+    ui.follow(&plan);
+    let goal = opened.spec.goal(Direction::Back, Until::Finalize);
+    let ended = drive_to(&mut opened, &plan, &goal, &mut signals, &mut ui).await;
+    conclude(&mut opened, &plan, "rollback", ended, &mut ui).await
+}

@@ -1,0 +1,174 @@
+//! What a person can do about each reason to stop: the pure part of a failure's text.
+
+use super::Typed;
+use crate::decide::Stop;
+use crate::failure::Exit;
+use crate::plan::Plan;
+use crate::record::{MANAGED_BY, MANAGED_BY_LABEL};
+use crate::world::Side;
+
+/// Names of the contexts as this run calls them.
+#[derive(Clone, Debug)]
+pub(super) struct Contexts {
+    /// Cluster A.
+    pub(super) source: String,
+    /// Cluster B.
+    pub(super) destination: String,
+}
+
+impl Contexts {
+    /// Returns how kubectl is called for a side.
+    fn kubectl(&self, side: Side, plan: &Plan) -> String {
+        let context = match side {
+            Side::Source => &self.source,
+            Side::Destination => &self.destination,
+        };
+        format!("kubectl --context {context} -n {}", plan.place(side).namespace)
+    }
+}
+
+/// What follows from a stop.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Advice {
+    /// How the process ends.
+    pub(super) exit: Exit,
+    /// What to do about the cause, commands in backticks.
+    pub(super) hints: Vec<String>,
+    /// Whether the same command, typed again, can go on.
+    pub(super) can_go_on: bool,
+    /// Whether rollback is a way out.
+    pub(super) can_go_back: bool,
+}
+
+impl Advice {
+    fn pause(hint: String) -> Advice {
+        Advice { exit: Exit::Failed, hints: vec![hint], can_go_on: true, can_go_back: true }
+    }
+
+    fn refuse(hint: String) -> Advice {
+        Advice { exit: Exit::Refused, hints: vec![hint], can_go_on: false, can_go_back: false }
+    }
+}
+
+/// Returns what a person can do about a stop.
+pub(super) fn advice(stop: &Stop, plan: &Plan, typed: &Typed, contexts: &Contexts) -> Advice {
+    let kubectl = |side: Side| contexts.kubectl(side, plan);
+    let set = plan.sets.first().map_or("", |set| set.name.as_str());
+    match stop {
+        Stop::SeveralSets => Advice::refuse("use the sts-migrate that wrote the plan".to_owned()),
+        Stop::OtherCluster { .. } => Advice::refuse(format!(
+            "--src must lead to the cluster that was called {}, --dst to {}; are they swapped?",
+            plan.source.context, plan.destination.context
+        )),
+        Stop::Record { side, .. } => {
+            Advice::refuse(format!("look at it: `{} get configmap -l {MANAGED_BY_LABEL}={MANAGED_BY} -o yaml`", kubectl(*side)))
+        }
+        Stop::OtherMigration { .. } => Advice::refuse(format!("finish that one first; {} shows it", typed.hint("status"))),
+        Stop::RollbackBegun => Advice::refuse(format!("finish it first: {}", typed.hint("rollback"))),
+        Stop::PointOfNoReturn => Advice::refuse(format!(
+            "finish it: {}; afterwards the set can be moved again from {} to {}",
+            typed.hint("finalize"),
+            plan.destination.context,
+            plan.source.context
+        )),
+        Stop::OtherPlan { .. } => Advice {
+            can_go_on: true,
+            ..Advice::refuse("typed again, the command goes on with that plan".to_owned())
+        },
+        Stop::Ended { .. } => Advice::refuse(format!("{} shows how it ended", typed.hint("status"))),
+        Stop::PlanMissing { side } => {
+            let (from, to) = (kubectl(side.other()), kubectl(*side));
+            Advice::pause(format!(
+                "copy it from the {} cluster: `{from} get secret -l {MANAGED_BY_LABEL}={MANAGED_BY} -o json | \
+                 jq '.items[].metadata |= {{name, labels, annotations}}' | {to} create -f -`",
+                side.other()
+            ))
+        }
+        Stop::Namespace { side, namespace, .. } => {
+            Advice::pause(format!("see to namespace {namespace} of the {side} cluster: `{} get namespace {namespace} -o yaml`", kubectl(*side)))
+        }
+        Stop::Foreign { side, kind, name } => Advice {
+            exit: Exit::Refused,
+            can_go_on: true,
+            ..Advice::pause(format!(
+                "somebody else made it; rename or remove it: `{} get {} {name} -o yaml`",
+                kubectl(*side),
+                kind.to_lowercase()
+            ))
+        },
+        Stop::Changed { side, kind, name, .. } => Advice::pause(format!(
+            "put it back as it was, or roll back: `{} get {} {name} -o yaml`",
+            kubectl(*side),
+            kind.to_lowercase()
+        )),
+        Stop::Missing { side, kind, name } => {
+            Advice::pause(format!("find out who removed {kind} {name} from the {side} cluster; its volume still exists"))
+        }
+        Stop::SourceChanged { .. } | Stop::SetChanged { .. } => Advice {
+            exit: Exit::Failed,
+            hints: vec![format!("take the plan back and begin anew: {}, then {}", typed.hint("rollback"), typed.hint("run"))],
+            can_go_on: false,
+            can_go_back: false,
+        },
+        Stop::SetVanished => Advice {
+            can_go_on: false,
+            ..Advice::pause("its pods may be going down: roll back, which creates it again as it was".to_owned())
+        },
+        Stop::SetReturned { .. } => Advice::pause(format!(
+            "stop whoever makes it (an operator, Argo CD, Flux, Helm), then remove the object and leave its pods: \
+             `{} delete statefulset {set} --cascade=orphan`",
+            kubectl(Side::Source)
+        )),
+        Stop::PodReturned { pod, .. } => Advice::pause(format!(
+            "stop whoever makes it, then remove it: `{} delete pod {pod}`",
+            kubectl(Side::Source)
+        )),
+        Stop::NotRetained { side, volume, .. } => Advice::pause(format!(
+            "stop whoever does that, then: `{} patch pv {volume} -p '{{\"spec\":{{\"persistentVolumeReclaimPolicy\":\"Retain\"}}}}'`",
+            kubectl(*side)
+        )),
+        Stop::Scaled { handed_over, .. } => Advice::pause(format!(
+            "stop whoever scales it, then: `{} scale statefulset {set} --replicas {handed_over}`",
+            kubectl(Side::Destination)
+        )),
+        Stop::UsedBehind { side, what, .. } => {
+            Advice::pause(format!("remove {what} in the {side} cluster: `{} get pods -o wide`", kubectl(*side)))
+        }
+        Stop::HeldByOther { volume, instance } => {
+            Advice::pause(format!("find out what {instance} does with it: `aws ec2 describe-volumes --volume-ids {volume}`"))
+        }
+        Stop::VolumeLost { volume, .. } => Advice::pause(format!("look at it: `aws ec2 describe-volumes --volume-ids {volume}`")),
+        Stop::NodeNotReady { node, .. } => Advice::pause(format!(
+            "bring node {node} back: `{} describe node {node}`; nothing of this step was stopped",
+            kubectl(Side::Source)
+        )),
+        Stop::WrongVolume { pod, .. } => {
+            Advice::pause(format!("do not let it write: roll back, or look first: `{} describe pod {pod}`", kubectl(Side::Destination)))
+        }
+        Stop::ForeignData { kind, name } => Advice {
+            can_go_back: false,
+            ..Advice::pause(format!(
+                "save what it holds, then remove it: `{} delete {} {name}`",
+                kubectl(Side::Destination),
+                kind.to_lowercase()
+            ))
+        },
+        Stop::Idle { .. } => Advice {
+            exit: Exit::Findings,
+            hints: vec![format!(
+                "choose what happens to them: `{} --include-idle-claims`, or --leave-idle-claims",
+                typed.command("run")
+            )],
+            can_go_on: false,
+            can_go_back: true,
+        },
+        Stop::TimedOut { .. } => Advice::pause(
+            "look at what it waited for; longer limits are --detach-timeout and --ready-timeout, such as `--ready-timeout 30m`".to_owned(),
+        ),
+        Stop::Refused { .. } => Advice::pause("give the user of that context the right; README lists all".to_owned()),
+        Stop::ActRefused { .. } => Advice::pause("let the API server allow it: rights, quota, admission".to_owned()),
+        Stop::ActUnheeded { .. } => Advice::pause("find out what changes it back".to_owned()),
+        Stop::CommandFailed { .. } => Advice::pause("mend the command; it is run again".to_owned()),
+        Stop::Stuck { .. } => Advice::pause("report it, with `-vv` and `--events FILE`".to_owned()),
+    }
+}

@@ -1,0 +1,142 @@
+//! Which migration is meant, and what the clusters keep of it.
+
+use super::opened::Opened;
+use crate::failure::{Exit, Failure};
+use crate::plan::Plan;
+use crate::record::{Record, Subject, in_force};
+use crate::store::{self, Listed};
+use crate::ui::Ui;
+use crate::world::Side;
+
+/// What the clusters keep of one set's migration.
+#[derive(Debug)]
+pub(super) struct Target {
+    /// Name of the set.
+    pub(super) name: String,
+    /// The record in force.
+    pub(super) record: Option<Record>,
+    /// The plan.
+    pub(super) plan: Option<Plan>,
+    /// What could not be read.
+    pub(super) unread: Vec<String>,
+    /// Highest attempt that any record names; 0 when there is none.
+    pub(super) attempts: u32,
+}
+
+impl Target {
+    /// Returns whether there is a migration that has not ended, or whose ending was interrupted.
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.plan.is_some() || self.record.as_ref().is_some_and(Record::is_open)
+    }
+
+    /// Returns the plan of an unfinished migration.
+    ///
+    /// # Errors
+    /// It could not be read in either cluster.
+    pub(super) fn planned(&self, opened: &Opened) -> Result<Plan, Failure> {
+        self.plan.clone().ok_or_else(|| {
+            let mut failure = Failure::harmless(
+                Exit::Failed,
+                format!("the plan of {} could not be read in either cluster", self.name),
+                format!("give it back to a cluster from a backup of its Secrets, then {}", opened.typed.hint("status")),
+            );
+            failure.details.extend(self.unread.iter().cloned());
+            failure
+        })
+    }
+}
+
+/// Finds the migration that is meant: by name, or the one open migration, or a person's choice.
+///
+/// # Errors
+/// Nothing names the set.
+pub(super) async fn find(opened: &mut Opened, ui: &mut Ui) -> Result<Target, Failure> {
+    let name = match opened.spec.stateful_set_name.clone() {
+        Some(name) => name,
+        None => choose(opened, ui).await?,
+    };
+    opened.typed.named(&name);
+    let mut unread = Vec::new();
+    let mut plan: Option<Plan> = None;
+    let mut records: Vec<Record> = Vec::new();
+    for side in Side::BOTH {
+        // A's plan says in which namespace of B to look, unless the user said otherwise.
+        if let Some(plan) = plan.as_ref().filter(|_| opened.spec.dest_namespace.is_none()) {
+            let namespace = plan.destination.namespace.clone();
+            opened.enter_destination(&namespace).await?;
+        }
+        match store::find(opened.cluster(side), Subject::Set, &name).await {
+            Ok(found) => {
+                match found.record {
+                    Some(Ok(record)) => records.push(record),
+                    Some(Err(reason)) => unread.push(format!("record in the {side} cluster: {reason}")),
+                    None => {}
+                }
+                match found.plan {
+                    Some(Ok(found)) => plan = plan.or(Some(found)),
+                    Some(Err(reason)) => unread.push(format!("plan in the {side} cluster: {reason}")),
+                    None => {}
+                }
+            }
+            Err(unknown) => unread.push(format!("{side} cluster: {}", unknown.reason)),
+        }
+    }
+    let attempts = records.iter().map(|record| record.attempt).max().unwrap_or_default();
+    // The plan's own record counts; without a plan an open one, then the later attempt.
+    let record = match &plan {
+        Some(plan) => {
+            let own: Vec<&Record> =
+                records.iter().filter(|record| record.id == plan.id && record.attempt == plan.attempt).collect();
+            match own.as_slice() {
+                [left, right] => Some(in_force(left, right).clone()),
+                [only] => Some((*only).clone()),
+                _ => None,
+            }
+        }
+        None => records.into_iter().max_by_key(|record| (record.is_open(), record.attempt, record.seq)),
+    };
+    Ok(Target { name, record, plan, unread, attempts })
+}
+
+/// Chooses among the open migrations.
+async fn choose(opened: &Opened, ui: &mut Ui) -> Result<String, Failure> {
+    let mut names: Vec<String> = Vec::new();
+    let mut unread = Vec::new();
+    for side in Side::BOTH {
+        match store::list(opened.cluster(side), false).await {
+            Ok(listed) => {
+                names.extend(listed.iter().filter(|listed| is_open(listed)).filter_map(|listed| listed.subject.clone()))
+            }
+            Err(unknown) => unread.push(format!("{side} cluster: {}", unknown.reason)),
+        }
+    }
+    names.sort();
+    names.dedup();
+    match names.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => {
+            let mut failure = Failure::usage(
+                "NAME is missing, and no migration is open",
+                format!("name the StatefulSet: `{} NAME`", opened.typed.command("run")),
+            );
+            failure.details = unread;
+            Err(failure)
+        }
+        several if ui.can_ask() => match ui.choose("which migration is meant?", several).await {
+            Some(index) => Ok(several[index].clone()),
+            None => Err(ambiguous(opened, several)),
+        },
+        several => Err(ambiguous(opened, several)),
+    }
+}
+
+fn is_open(listed: &Listed) -> bool {
+    listed.record.as_ref().is_ok_and(Record::is_open)
+}
+
+fn ambiguous(opened: &Opened, names: &[String]) -> Failure {
+    Failure::usage(
+        format!("NAME is missing, and several migrations are open: {}", names.join(", ")),
+        format!("name one of them: `{} {}`", opened.typed.command("status"), names[0]),
+    )
+}

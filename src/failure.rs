@@ -1,0 +1,168 @@
+//! The one typed failure at the boundary: why, what is left behind, what to type.
+//!
+//! Inside, errors are `anyhow`; a command turns them into a [`Failure`] before they reach the
+//! terminal. [`report`] is the only place that prints one, [`Exit::code`] the only one that knows
+//! exit codes.
+
+use std::fmt;
+
+/// How the process ends; the numbers are part of the command line's contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// What was asked for is done.
+    Done,
+    /// Failed or paused; a question answered `n`; `status` found no migration.
+    Failed,
+    /// The command line or the document makes no sense, or asks without a terminal.
+    Usage,
+    /// Preflight found something that blocks.
+    Findings,
+    /// Refused: locked, a foreign object, not its turn.
+    Refused,
+    /// Interrupted by a signal.
+    Interrupted,
+}
+
+impl Exit {
+    /// Returns the process' exit code.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::Findings => 3,
+            Exit::Refused => 4,
+            Exit::Interrupted => 130,
+        }
+    }
+}
+
+/// What stands there when nothing was written.
+pub(crate) const NOTHING: &str = "nothing: neither cluster was changed";
+
+/// Why a command did not do what was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// How the process ends.
+    pub(crate) exit: Exit,
+    /// The reason, in one sentence without a full stop.
+    pub(crate) reason: String,
+    /// More lines of the reason, such as single differences.
+    pub(crate) details: Vec<String>,
+    /// What is left behind; at least one line.
+    pub(crate) left_behind: Vec<String>,
+    /// What to type; at least one line, commands in backticks.
+    pub(crate) hints: Vec<String>,
+}
+
+impl Failure {
+    /// Returns a failure after which both clusters are as they were.
+    pub(crate) fn harmless(exit: Exit, reason: impl Into<String>, hint: impl Into<String>) -> Failure {
+        Failure {
+            exit,
+            reason: reason.into(),
+            details: Vec::new(),
+            left_behind: vec![NOTHING.to_owned()],
+            hints: vec![hint.into()],
+        }
+    }
+
+    /// Returns a mistake on the command line or in the document.
+    pub(crate) fn usage(reason: impl Into<String>, hint: impl Into<String>) -> Failure {
+        Failure::harmless(Exit::Usage, reason, hint)
+    }
+
+    /// Returns the failure as a refusal (exit 4) when somebody else is at work.
+    pub(crate) fn as_refusal_if(mut self, is_taken: bool) -> Failure {
+        if is_taken {
+            self.exit = Exit::Refused;
+        }
+        self
+    }
+
+    /// Returns the failure with one more hint.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Failure {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Returns the failure with one more line under the reason.
+    pub(crate) fn detail(mut self, detail: impl Into<String>) -> Failure {
+        self.details.push(detail.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = match self.exit {
+            Exit::Interrupted => "interrupted",
+            Exit::Refused => "refused",
+            Exit::Done | Exit::Failed | Exit::Usage | Exit::Findings => "error",
+        };
+        write!(formatter, "{word}: {}", self.reason)?;
+        for detail in &self.details {
+            write!(formatter, "\n  {detail}")?;
+        }
+        for left in &self.left_behind {
+            write!(formatter, "\nleft behind: {left}")?;
+        }
+        for hint in &self.hints {
+            write!(formatter, "\nhint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Returns the names nearest to a mistyped one, nearest first, at most three.
+pub(crate) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    // Below this similarity a suggestion is noise; `wbe` against `web` has 0.55.
+    const ENOUGH: f64 = 0.5;
+    let mut scored: Vec<(f64, &str)> = names
+        .into_iter()
+        .map(|name| (strsim::jaro(wanted, name).max(strsim::normalized_damerau_levenshtein(wanted, name)), name))
+        .filter(|(score, _)| *score > ENOUGH)
+        .collect();
+    scored.sort_by(|left, right| right.0.total_cmp(&left.0).then(left.1.cmp(right.1)));
+    scored.into_iter().take(3).map(|(_, name)| name).collect()
+}
+
+/// Returns `did you mean` for a mistyped name, or the list of what there is.
+pub(crate) fn did_you_mean<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str> + Clone) -> String {
+    let near = nearest(wanted, names.clone());
+    if !near.is_empty() {
+        return format!("did you mean {}?", near.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "));
+    }
+    let all: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();
+    if all.is_empty() { "there are none".to_owned() } else { format!("there are {}", all.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_the_documented_ones() {
+        let all = [Exit::Done, Exit::Failed, Exit::Usage, Exit::Findings, Exit::Refused, Exit::Interrupted];
+        assert_eq!(all.map(Exit::code), [0, 1, 2, 3, 4, 130]);
+    }
+
+    #[test]
+    fn a_failure_is_reason_then_what_is_left_then_what_to_type() {
+        let failure =
+            Failure::usage("there is no context `prod`", "did you mean `prod-a`?").detail("in /home/me/.kube/config");
+        assert_eq!(
+            failure.to_string(),
+            "error: there is no context `prod`\n  in /home/me/.kube/config\n\
+             left behind: nothing: neither cluster was changed\nhint: did you mean `prod-a`?"
+        );
+    }
+
+    #[test]
+    fn the_nearest_name_comes_first_and_strangers_are_left_out() {
+        assert_eq!(nearest("wbe", ["api", "web", "web-2"]), ["web", "web-2"]);
+        assert_eq!(did_you_mean("zzz", ["api"]), "there are `api`");
+    }
+}

@@ -1,0 +1,76 @@
+//! What stays in the source cluster after finalize: not the program's to remove, and easy to forget.
+
+use crate::plan::{ServiceKinship, kinship};
+use crate::world::{Kind, Object, Read, Side, World};
+
+/// Label by which Helm marks what it manages (its value there is `Helm`).
+const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+/// Annotation that names the Helm release of an object.
+const HELM_RELEASE: &str = "meta.helm.sh/release-name";
+
+/// Kinds that are looked through.
+const KINDS: [Kind; 6] = [
+    Kind::Service,
+    Kind::Ingress,
+    Kind::PodDisruptionBudget,
+    Kind::HorizontalPodAutoscaler,
+    Kind::ScaledObject,
+    Kind::VerticalPodAutoscaler,
+];
+
+/// Returns the reads on which [`left_in_source`] rests.
+pub(crate) fn needed() -> Vec<Read> {
+    KINDS.into_iter().chain([Kind::Pod]).map(|kind| Read::List(Side::Source, kind)).collect()
+}
+
+/// Returns what of a set stays in A, for people. `set` is the set as A had it.
+pub(crate) fn left_in_source(set: &Object, world: &World) -> Vec<String> {
+    let mut left = Vec::new();
+    for kind in [Kind::Service, Kind::Ingress] {
+        for object in world.objects(Side::Source, kind) {
+            let words = match kinship(set, object, world) {
+                ServiceKinship::OwnQuiet | ServiceKinship::OwnPublishing => "",
+                ServiceKinship::Shared => ", which others use too",
+                ServiceKinship::Unrelated => continue,
+            };
+            let balancer = match object.text("/spec/type") {
+                Some("LoadBalancer") => " with its load balancer",
+                _ => "",
+            };
+            left.push(format!("{kind} {}{balancer}{words}", object.name()));
+        }
+    }
+    for object in world.objects(Side::Source, Kind::PodDisruptionBudget).filter(|budget| selects(budget, set)) {
+        left.push(format!("PodDisruptionBudget {}", object.name()));
+    }
+    for (kind, target) in [
+        (Kind::HorizontalPodAutoscaler, "/spec/scaleTargetRef"),
+        (Kind::ScaledObject, "/spec/scaleTargetRef"),
+        (Kind::VerticalPodAutoscaler, "/spec/targetRef"),
+    ] {
+        let names_set = |object: &&Object| {
+            object.at(target).is_some_and(|target| {
+                target["name"] == set.name() && target["kind"].as_str().unwrap_or("Deployment") == "StatefulSet"
+            })
+        };
+        left.extend(
+            world.objects(Side::Source, kind).filter(names_set).map(|object| format!("{kind} {}", object.name())),
+        );
+    }
+    if set.label(MANAGED_BY) == Some("Helm")
+        && let Some(release) = set.annotation(HELM_RELEASE)
+    {
+        left.push(format!("Helm release {release}: uninstall it only now that finalize is done"));
+    }
+    left
+}
+
+/// Returns whether a budget's labels select the set's pods; expressions are taken to do so.
+fn selects(budget: &Object, set: &Object) -> bool {
+    let Some(wanted) = budget.at("/spec/selector/matchLabels").and_then(serde_json::Value::as_object) else {
+        return budget.at("/spec/selector/matchExpressions").is_some();
+    };
+    let labels = set.at("/spec/template/metadata/labels");
+    wanted.iter().all(|(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value))
+}

@@ -1,0 +1,491 @@
+//! Where a migration is, read from the clusters alone: a pure function of plan, record and world.
+//!
+//! Nothing is decided from it. What could not be read is said to be unknown.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::decide::Until;
+use crate::plan::{OrdinalPlan, Plan, SetPlan};
+use crate::record::lease::Holder as LeaseHolder;
+use crate::record::{Cutover, Direction, LastFailure, Outcome, Record, Subject, in_force, stem};
+use crate::report::{count, names};
+use crate::spec::{API_VERSION, KIND};
+use crate::world::{Answer, Holder, Kind, Object, Read, Side, World};
+
+/// Phase of a migration, in the words of the document's `status.phase`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) enum Phase {
+    Pending,
+    PreFlightChecks,
+    FreezingSource,
+    MigratingPods,
+    Finalizing,
+    Completed,
+    Failed,
+    RollingBack,
+    RolledBack,
+}
+
+/// Where an ordinal runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Location {
+    /// In neither cluster: it is down.
+    Neither,
+    /// It could not be found out.
+    Unknown,
+    /// In cluster A.
+    Source,
+    /// In cluster B.
+    Destination,
+}
+
+/// One ordinal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Ordinal {
+    /// Name of its pod.
+    pub(crate) pod: String,
+    /// Where it runs.
+    pub(crate) location: Location,
+    /// State of the pod there, or why it is nowhere.
+    pub(crate) state: String,
+    /// Its volumes and who holds them.
+    pub(crate) volumes: Vec<Volume>,
+}
+
+/// One volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Volume {
+    /// The claim.
+    pub(crate) claim: String,
+    /// The EBS volume.
+    pub(crate) volume: String,
+    /// Who holds it.
+    pub(crate) held_by: String,
+}
+
+/// Who holds the lock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Lock {
+    /// `user@host`, and the process there.
+    pub(crate) holder: String,
+    /// When it was last renewed, by the holder's clock.
+    pub(crate) renewed_at: String,
+}
+
+/// What comes next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Next {
+    /// In words.
+    pub(crate) what: String,
+    /// What to type, best first.
+    pub(crate) commands: Vec<String>,
+}
+
+/// Where a migration is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Status {
+    pub(crate) phase: Phase,
+    /// Whether it was paused on request.
+    pub(crate) paused: bool,
+    /// `Forward` or `Back`.
+    pub(crate) direction: String,
+    pub(crate) migration_id: String,
+    pub(crate) attempt: u32,
+    /// Since when A's pods have no controller.
+    pub(crate) frozen_at: Option<String>,
+    pub(crate) last_failure: Option<LastFailure>,
+    pub(crate) locked_by: Option<Lock>,
+    /// In the order in which somebody should look: those in neither cluster first.
+    pub(crate) ordinals: Vec<Ordinal>,
+    /// What could not be read, and what is not as it should be.
+    pub(crate) remarks: Vec<String>,
+    pub(crate) next: Next,
+}
+
+/// Returns the reads on which a [`Status`] rests.
+pub(crate) fn needed(plan: Option<&Plan>, name: &str) -> Vec<Read> {
+    let stem = stem(Subject::Set, name);
+    let mut reads = Vec::new();
+    for side in Side::BOTH {
+        reads.push(Read::Get(side, Kind::ConfigMap, stem.clone()));
+        reads.push(Read::Get(side, Kind::Lease, stem.clone()));
+        reads.push(Read::Get(side, Kind::StatefulSet, name.to_owned()));
+        reads.push(Read::List(side, Kind::Pod));
+        reads.push(Read::List(side, Kind::Node));
+    }
+    if let Some(plan) = plan {
+        let volumes: Vec<_> = plan.volumes().map(|volume| volume.volume.clone()).collect();
+        if !volumes.is_empty() {
+            reads.push(Read::Volumes(volumes));
+        }
+    }
+    reads
+}
+
+/// Returns the record in force of a set, if there is one that can be read.
+pub(crate) fn record(world: &World, name: &str) -> Option<Record> {
+    let stem = stem(Subject::Set, name);
+    let [source, destination] =
+        Side::BOTH.map(|side| world.object(side, Kind::ConfigMap, &stem).and_then(|found| Record::read(found).ok()));
+    match (source, destination) {
+        (Some(left), Some(right)) if left.is_same_migration(&right) => Some(in_force(&left, &right).clone()),
+        // An open one is what matters; of two ended ones the later attempt.
+        (Some(left), Some(right)) => match (left.is_open(), right.is_open()) {
+            (true, false) => Some(left),
+            (false, true) => Some(right),
+            _ => Some(if left.attempt >= right.attempt { left } else { right }),
+        },
+        (one, other) => one.or(other),
+    }
+}
+
+impl Status {
+    /// Returns the status of a migration. `type_in` makes the command to type out of a subcommand.
+    pub(crate) fn new(
+        name: &str,
+        plan: Option<&Plan>,
+        record: Option<&Record>,
+        world: &World,
+        type_in: impl Fn(&str) -> String,
+    ) -> Status {
+        let locked_by = Side::BOTH.into_iter().find_map(|side| lock(world, side, name));
+        let ordinals = plan.map(|plan| ordinals(plan, world)).unwrap_or_default();
+        let phase = phase(plan, record, world, locked_by.is_some());
+        let last_failure = record.and_then(|record| record.last_failure.clone());
+        Status {
+            phase,
+            paused: record.is_some_and(|record| record.paused),
+            direction: format!("{:?}", record.map_or(Direction::Forward, |record| record.direction)),
+            migration_id: record
+                .map(|record| record.id.clone())
+                .or(plan.map(|plan| plan.id.clone()))
+                .unwrap_or_default(),
+            attempt: record.map(|record| record.attempt).or(plan.map(|plan| plan.attempt)).unwrap_or(1),
+            frozen_at: record.filter(|record| record.is_open()).and_then(|record| record.frozen_at.clone()),
+            last_failure: last_failure.filter(|_| record.is_some_and(Record::is_open)),
+            next: next(plan, record, world, locked_by.as_ref(), &type_in),
+            locked_by,
+            ordinals,
+            remarks: remarks(plan, record, world, name),
+        }
+    }
+
+    /// Returns what is left behind when nothing more is touched, for the end of a failure.
+    pub(crate) fn left_behind(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (location, words) in [
+            (Location::Neither, "running in neither cluster"),
+            (Location::Source, "in the source cluster"),
+            (Location::Destination, "in the destination cluster"),
+            (Location::Unknown, "not known where"),
+        ] {
+            let pods: Vec<&str> = self.at(location).map(|ordinal| ordinal.pod.as_str()).collect();
+            if !pods.is_empty() {
+                let noun = if pods.len() == 1 { "pod" } else { "pods" };
+                lines.push(format!("{noun} {} {words}", names(&pods)));
+            }
+        }
+        lines.extend(self.without_controller());
+        let free: Vec<&str> = self
+            .ordinals
+            .iter()
+            .filter(|ordinal| ordinal.location == Location::Neither)
+            .flat_map(|ordinal| &ordinal.volumes)
+            .filter(|volume| volume.held_by == FREE)
+            .map(|volume| volume.volume.as_str())
+            .collect();
+        if !free.is_empty() {
+            lines.push(format!("{} attached to nothing (`available` in EC2): keep janitors away", names(&free)));
+        }
+        lines
+    }
+
+    /// Returns the warning that nothing heals A's pods, if that is so.
+    pub(crate) fn without_controller(&self) -> Option<String> {
+        let frozen_at = self.frozen_at.as_ref()?;
+        let pods = self.at(Location::Source).count();
+        (pods > 0 && self.phase != Phase::Completed).then(|| {
+            let (noun, verb) = if pods == 1 { ("pod", "has") } else { ("pods", "have") };
+            format!(
+                "since {frozen_at} the {noun} in the source cluster {verb} no controller that would heal {}",
+                if pods == 1 { "it" } else { "them" }
+            )
+        })
+    }
+
+    fn at(&self, location: Location) -> impl Iterator<Item = &Ordinal> {
+        self.ordinals.iter().filter(move |ordinal| ordinal.location == location)
+    }
+
+    /// Returns the status as text.
+    pub(crate) fn text(&self, name: &str, plan: Option<&Plan>) -> String {
+        let mut text = String::new();
+        let mut line = |words: String| {
+            let _infallible = writeln!(text, "{words}");
+        };
+        match plan {
+            Some(plan) => line(format!(
+                "StatefulSet {name}: {}/{} → {}/{}, {}",
+                plan.source.context,
+                plan.source.namespace,
+                plan.destination.context,
+                plan.destination.namespace,
+                plan.choices.order
+            )),
+            None => line(format!("StatefulSet {name}")),
+        }
+        line(format!("migration {} (attempt {})", self.migration_id, self.attempt));
+        let paused = if self.paused { ", paused" } else { "" };
+        line(format!("phase: {:?}{paused}", self.phase));
+        if let Some(failure) = &self.last_failure {
+            line(format!("last failure: {} (in {}, at {})", failure.reason, failure.step, failure.at));
+        }
+        match &self.locked_by {
+            Some(lock) => line(format!("locked by: {} (renewed {})", lock.holder, lock.renewed_at)),
+            None => line("locked by: nobody".to_owned()),
+        }
+        if let Some(warning) = self.without_controller() {
+            line(format!("warning: {warning}"));
+        }
+        for remark in &self.remarks {
+            line(format!("remark: {remark}"));
+        }
+        for ordinal in &self.ordinals {
+            let location = match ordinal.location {
+                Location::Neither => "in NEITHER cluster",
+                Location::Unknown => "unknown",
+                Location::Source => "source",
+                Location::Destination => "destination",
+            };
+            line(format!("  {}: {location}, {}", ordinal.pod, ordinal.state));
+            for volume in &ordinal.volumes {
+                line(format!("    {} {}: {}", volume.claim, volume.volume, volume.held_by));
+            }
+        }
+        line(format!("next: {}", self.next.what));
+        for command in &self.next.commands {
+            line(format!("  {command}"));
+        }
+        text
+    }
+
+    /// Returns the whole document: what `-f` takes, with its status.
+    pub(crate) fn document(&self, name: &str, namespace: &str, plan: Option<&Plan>) -> Value {
+        let mut spec =
+            json!({ "migrationId": self.migration_id, "sourceNamespace": namespace, "statefulSetName": name });
+        if let Some(plan) = plan {
+            spec["sourceCluster"] = json!({ "context": plan.source.context });
+            spec["destCluster"] = json!({ "context": plan.destination.context });
+            spec["destNamespace"] = json!(plan.destination.namespace);
+            spec["order"] = json!(plan.choices.order);
+            spec["force"] = json!(plan.choices.force);
+            spec["createNamespace"] = json!(plan.choices.create_namespace);
+            spec["storageClassMap"] = json!(plan.choices.storage_class_map);
+            spec["idleClaims"] = json!(plan.choices.idle_claims);
+        }
+        json!({
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": { "name": name, "namespace": namespace },
+            "spec": spec,
+            "status": self,
+        })
+    }
+}
+
+/// How a volume that nobody holds is called.
+const FREE: &str = "nobody";
+
+fn phase(plan: Option<&Plan>, record: Option<&Record>, world: &World, is_locked: bool) -> Phase {
+    let Some(record) = record else {
+        return if is_locked { Phase::PreFlightChecks } else { Phase::Pending };
+    };
+    match record.outcome {
+        Some(Outcome::Completed) => return Phase::Completed,
+        Some(Outcome::RolledBack) => return Phase::RolledBack,
+        None => {}
+    }
+    if record.last_failure.is_some() && !is_locked {
+        return Phase::Failed;
+    }
+    if record.direction == Direction::Back {
+        return Phase::RollingBack;
+    }
+    match reached(plan, record, world) {
+        Some(Until::Swing | Until::Cutover | Until::Finalize) => Phase::Finalizing,
+        Some(Until::Freeze) => Phase::MigratingPods,
+        Some(Until::Prepare) | None => Phase::FreezingSource,
+    }
+}
+
+/// Returns the last phase that is complete, going forward, as far as that can be seen.
+pub(crate) fn reached(plan: Option<&Plan>, record: &Record, world: &World) -> Option<Until> {
+    if record.cutover == Cutover::Done || record.deleting {
+        return Some(Until::Cutover);
+    }
+    let set = plan?.sets.first()?;
+    let in_destination = world.object(Side::Destination, Kind::StatefulSet, &set.name);
+    if in_destination.is_some_and(|found| set.replicas() > 0 && available(found) >= set.replicas()) {
+        return Some(Until::Swing);
+    }
+    let is_gone = matches!(world.get(Side::Source, Kind::StatefulSet, &set.name), Answer::Absent { .. });
+    if record.frozen_at.is_some() && is_gone {
+        return Some(if set.replicas() == 0 { Until::Swing } else { Until::Freeze });
+    }
+    in_destination.map(|_| Until::Prepare)
+}
+
+fn available(set: &Object) -> i64 {
+    set.number("/status/availableReplicas").unwrap_or_default().min(set.replicas())
+}
+
+fn lock(world: &World, side: Side, name: &str) -> Option<Lock> {
+    let lease = world.object(side, Kind::Lease, &stem(Subject::Set, name))?;
+    let identity = lease.text("/spec/holderIdentity").filter(|identity| !identity.is_empty())?;
+    let holder = match LeaseHolder::parse(identity) {
+        Some(holder) => format!("{} (process {})", holder.who, holder.pid),
+        None => identity.to_owned(),
+    };
+    let renewed_at = lease.text("/spec/renewTime").unwrap_or("never").to_owned();
+    Some(Lock { holder, renewed_at })
+}
+
+fn ordinals(plan: &Plan, world: &World) -> Vec<Ordinal> {
+    let mut all = Vec::new();
+    for set in &plan.sets {
+        let replicas = world.object(Side::Destination, Kind::StatefulSet, &set.name).map_or(0, Object::replicas);
+        for (index, ordinal) in set.ordinals.iter().enumerate() {
+            let (location, state) = locate(set, ordinal, world, (index as i64) < replicas);
+            let volumes = ordinal.volumes.iter().map(|volume| Volume {
+                claim: volume.claim.clone(),
+                volume: volume.volume.to_string(),
+                held_by: held_by(world, &volume.volume),
+            });
+            all.push(Ordinal { pod: set.pod_name(ordinal.ordinal), location, state, volumes: volumes.collect() });
+        }
+    }
+    // Stable: within a place the ordinals stay in their order.
+    all.sort_by_key(|ordinal| ordinal.location != Location::Neither);
+    all
+}
+
+fn locate(set: &SetPlan, ordinal: &OrdinalPlan, world: &World, is_handed_over: bool) -> (Location, String) {
+    let name = set.pod_name(ordinal.ordinal);
+    let [source, destination] = Side::BOTH.map(|side| world.get(side, Kind::Pod, &name));
+    match (source, destination) {
+        (Answer::Present { object, .. }, _) if !object.is_terminating() => (Location::Source, pod_state(object)),
+        (_, Answer::Present { object, .. }) if !object.is_terminating() => (Location::Destination, pod_state(object)),
+        (Answer::Unknown(unknown), _) | (_, Answer::Unknown(unknown)) => (Location::Unknown, unknown.reason.clone()),
+        (Answer::Unread, _) | (_, Answer::Unread) => (Location::Unknown, "not looked at".to_owned()),
+        (Answer::Present { .. }, _) => (Location::Neither, "its pod is ending in the source cluster".to_owned()),
+        (_, Answer::Present { .. }) => (Location::Neither, "its pod is ending in the destination cluster".to_owned()),
+        (Answer::Absent { .. }, Answer::Absent { .. }) if is_handed_over => {
+            (Location::Neither, "handed over, the destination cluster has not started it".to_owned())
+        }
+        (Answer::Absent { .. }, Answer::Absent { .. }) => (Location::Neither, "it has no pod".to_owned()),
+    }
+}
+
+fn pod_state(pod: &Object) -> String {
+    let node = pod.text("/spec/nodeName").map(|node| format!(" on node {node}")).unwrap_or_default();
+    match (pod.condition("Ready"), pod.text("/status/phase")) {
+        (Some("True"), _) => format!("Ready{node}"),
+        (_, Some(phase)) => format!("{phase}, not Ready{node}"),
+        (_, None) => format!("not Ready{node}"),
+    }
+}
+
+fn held_by(world: &World, volume: &crate::world::VolumeId) -> String {
+    match world.holder(volume) {
+        Holder::Side(side) => format!("{side} cluster"),
+        Holder::Moving(side) => format!("{side} cluster, attaching or detaching"),
+        Holder::Free => FREE.to_owned(),
+        Holder::Other(instance) => format!("{instance}, a node of neither cluster"),
+        Holder::Unknown => "unknown".to_owned(),
+    }
+}
+
+fn next(
+    plan: Option<&Plan>,
+    record: Option<&Record>,
+    world: &World,
+    lock: Option<&Lock>,
+    type_in: &impl Fn(&str) -> String,
+) -> Next {
+    let says = |what: &str, commands: &[&str]| Next {
+        what: what.to_owned(),
+        commands: commands.iter().map(|command| type_in(command)).collect(),
+    };
+    if let Some(lock) = lock {
+        return says(&format!("{} is at work on it; look again", lock.holder), &["status"]);
+    }
+    let Some(record) = record else {
+        return says("nothing was done yet", &["run"]);
+    };
+    match record.outcome {
+        Some(Outcome::Completed) => return says("nothing, the set lives in the destination cluster", &[]),
+        Some(Outcome::RolledBack) => return says("nothing, the set lives in the source cluster", &["run"]),
+        None => {}
+    }
+    if record.direction == Direction::Back {
+        return says("finish the rollback", &["rollback"]);
+    }
+    if record.deleting {
+        return says("finish deleting in the source cluster; there is no way back", &["finalize"]);
+    }
+    match reached(plan, record, world) {
+        Some(Until::Cutover | Until::Finalize) => {
+            says("delete what is left in the source cluster, or go back", &["finalize", "rollback"])
+        }
+        Some(Until::Swing) => says("cut over, then finalize; or go back", &["run", "rollback"]),
+        Some(Until::Freeze) => says("move the pods that are left, or go back", &["run", "rollback"]),
+        Some(Until::Prepare) => says("freeze the source, or go back", &["run", "rollback"]),
+        None => says("prepare, or go back", &["run", "rollback"]),
+    }
+}
+
+fn remarks(plan: Option<&Plan>, record: Option<&Record>, world: &World, name: &str) -> Vec<String> {
+    let mut remarks = Vec::new();
+    let stem = stem(Subject::Set, name);
+    for side in Side::BOTH {
+        match world.get(side, Kind::ConfigMap, &stem) {
+            Answer::Unknown(unknown) => {
+                remarks.push(format!("the record in the {side} cluster could not be read: {}", unknown.reason))
+            }
+            Answer::Absent { .. } if record.is_some() => {
+                remarks.push(format!("there is no record in the {side} cluster"))
+            }
+            Answer::Present { object, .. } => {
+                if let Err(error) = Record::read(object) {
+                    remarks.push(format!("{side} cluster: {error:#}"));
+                }
+            }
+            Answer::Absent { .. } | Answer::Unread => {}
+        }
+    }
+    if plan.is_none() && record.is_some_and(Record::is_open) {
+        remarks.push("the plan could not be read in either cluster: where the ordinals are is not known".to_owned());
+    }
+    if let Some(plan) = plan {
+        let is_done = record.is_some_and(|record| !record.is_open());
+        if is_done {
+            remarks.push(
+                "the stored plan is still there: the ending was interrupted; the same command finishes it".to_owned(),
+            );
+        }
+        let unread = plan.volumes().filter(|volume| world.holder(&volume.volume) == Holder::Unknown).count();
+        if unread > 0 {
+            remarks.push(format!("EC2 did not say who holds {}", count(unread, "volume")));
+        }
+    }
+    remarks
+}

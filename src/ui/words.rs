@@ -1,0 +1,204 @@
+//! Acts and questions in plain words.
+
+use std::collections::BTreeMap;
+
+use crate::decide::{Action, Command, Confirmation, Step, Verb};
+use crate::plan::{Plan, SetPlan};
+use crate::report::{count, names};
+use crate::world::{Kind, Side, World};
+
+/// Returns calls in words, those of one step and kind in one line.
+pub(super) fn acts<'a>(actions: impl IntoIterator<Item = &'a Action>) -> Vec<String> {
+    let mut order: Vec<(Step, Option<Kind>, Option<Side>)> = Vec::new();
+    let mut groups: BTreeMap<usize, Vec<&Action>> = BTreeMap::new();
+    for action in actions {
+        // A record is one thing that lies in both clusters.
+        let target = action.target();
+        let side = target.map(|(side, ..)| side).filter(|_| action.step != Step::WriteRecord);
+        let key = (action.step, target.map(|(_, kind, _)| kind), side);
+        let position = order.iter().position(|known| *known == key).unwrap_or_else(|| {
+            order.push(key);
+            order.len() - 1
+        });
+        groups.entry(position).or_default().push(action);
+    }
+    groups.values().map(|group| sentence(group)).collect()
+}
+
+fn sentence(group: &[&Action]) -> String {
+    let first = group[0];
+    let Some((side, kind, name)) = first.target() else {
+        return match &first.verb {
+            Verb::Run(command) => format!("run {}", command_words(command)),
+            _ => "do nothing".to_owned(),
+        };
+    };
+    let all: Vec<&str> = group.iter().filter_map(|action| action.target()).map(|(_, _, name)| name).collect();
+    let things = format!("{kind}{} {}", if all.len() > 1 { "s" } else { "" }, names(&all));
+    let place = format!("in the {side} cluster");
+    match first.step {
+        Step::StorePlan => format!("store the plan {place}"),
+        Step::WriteRecord if group.len() > 1 => "write the record in both clusters".to_owned(),
+        Step::WriteRecord => format!("write the record {place}"),
+        Step::RetainVolume => format!("set {things} {place} to Retain"),
+        Step::RetainClaims => format!("let StatefulSet {name} {place} keep its claims (retention policy Retain)"),
+        Step::CreateService | Step::CreateVolume | Step::CreateClaim => format!("create {things} {place}"),
+        Step::CreateSet => format!("create StatefulSet {name} {place} with 0 replicas"),
+        Step::Freeze => format!("delete the object StatefulSet {name} {place}; its pods run on"),
+        Step::RemoveOwner => format!("remove dangling owner references from {things} {place}"),
+        Step::DeletePod => format!("stop {things} {place}"),
+        Step::Grow => format!("grow StatefulSet {name} {place} to {}", replicas(first)),
+        Step::Shrink => format!("shrink StatefulSet {name} {place} to {}", replicas(first)),
+        Step::DeleteSourceClaim
+        | Step::DeleteSourceVolume
+        | Step::DeleteRevision
+        | Step::DeleteOurs
+        | Step::DeleteBrokenClaim => format!("delete {things} {place}"),
+        Step::RestorePolicy => format!("give {things} {place} the original policy"),
+        Step::RemoveMark => format!("take our annotations off {things} {place}"),
+        Step::DropPlan => format!("delete the stored plan {place}"),
+        Step::MarkRevision => format!("mark {things} {place}"),
+        Step::RecreateVolume | Step::RecreateClaim => format!("recreate {things} {place}"),
+        Step::RecreateSet => format!("recreate StatefulSet {name} {place}"),
+        Step::RunCommand => format!("run a command for {things}"),
+    }
+}
+
+fn replicas(action: &Action) -> String {
+    match &action.verb {
+        Verb::Patch { patch, .. } => {
+            let number = patch.pointer("/spec/replicas").and_then(serde_json::Value::as_u64).unwrap_or_default();
+            count(number as usize, "replica")
+        }
+        _ => "another size".to_owned(),
+    }
+}
+
+/// Returns a command of the operator's in words.
+pub(super) fn command_words(command: &Command) -> String {
+    match command {
+        Command::BeforePod(ordinal) => format!("--before-pod-command for ordinal {ordinal}"),
+        Command::Verify(ordinal) => format!("--verify-command for ordinal {ordinal}"),
+        Command::Cutover => "--cutover-command".to_owned(),
+        Command::CutoverBack => "--cutover-command with `back`".to_owned(),
+    }
+}
+
+/// Returns what a person reads before saying yes: what is about to be done, object by object.
+pub(super) fn question(confirmation: &Confirmation, plan: &Plan, world: &World) -> Vec<String> {
+    plan.sets.iter().flat_map(|set| of_set(confirmation, plan, set, world)).collect()
+}
+
+fn of_set(confirmation: &Confirmation, plan: &Plan, set: &SetPlan, world: &World) -> Vec<String> {
+    let name = &set.name;
+    let source = format!("{}/{}", plan.source.context, plan.source.namespace);
+    let destination = format!("{}/{}", plan.destination.context, plan.destination.namespace);
+    let pods: Vec<String> = set.ordinals.iter().map(|ordinal| set.pod_name(ordinal.ordinal)).collect();
+    match confirmation {
+        Confirmation::Freeze => vec![
+            format!("freeze: the object StatefulSet {name} in {source} is deleted; nothing goes down"),
+            format!("  its {} {} run on, its {} stay bound", noun(pods.len(), "pod"), names(&pods), claims(set)),
+            "  from then on no controller heals these pods until they have moved, or you roll back".to_owned(),
+        ],
+        Confirmation::Pod(ordinal) => {
+            let mut lines = vec![format!(
+                "swing: pod {} in {source} is stopped, grace period {} s",
+                set.pod_name(*ordinal),
+                set.grace_seconds()
+            )];
+            lines.extend(hand_over(set, &destination, |number| number == *ordinal));
+            lines.extend(healer(set, world));
+            lines
+        }
+        Confirmation::AllPods => {
+            let way = if set.is_parallel() { "at once" } else { "highest first, each gone before the next" };
+            let mut lines = vec![format!(
+                "swing: all {} {} in {source} are stopped, {way}, grace period {} s",
+                noun(pods.len(), "pod"),
+                names(&pods),
+                set.grace_seconds()
+            )];
+            lines.extend(hand_over(set, &destination, |_| true));
+            lines.extend(healer(set, world));
+            lines
+        }
+        Confirmation::Cutover => {
+            let mut lines = vec![format!("cutover: what publishes the set is created in {destination}")];
+            let waiting = set.services.iter().filter(|service| service.at_cutover);
+            lines.extend(waiting.map(|service| {
+                let verb = if service.existing { "is used as it is" } else { "is created" };
+                format!("  {} {} {verb}", service.before.text("/kind").unwrap_or("Service"), service.before.name())
+            }));
+            if lines.len() == 1 {
+                lines.push("  nothing of the set publishes it; only --cutover-command runs, if it is given".to_owned());
+            }
+            lines.push(format!("  nothing is changed in {source}"));
+            lines
+        }
+        Confirmation::Deleting => {
+            let claims: Vec<&str> = set.volumes().map(|volume| volume.claim.as_str()).collect();
+            let volumes: Vec<&str> = set.volumes().map(|volume| volume.source_volume_name.as_str()).collect();
+            let handles: Vec<&str> = set.volumes().map(|volume| volume.volume.0.as_str()).collect();
+            vec![
+                format!("finalize: what is left of {name} in {source} is deleted; THERE IS NO WAY BACK from here"),
+                format!("  {} {}", noun(claims.len(), "claim"), names(&claims)),
+                format!("  {} {}", noun(volumes.len(), "PersistentVolume"), names(&volumes)),
+                format!("  {} of the old set", noun(set.revisions.len(), "ControllerRevision")),
+                format!(
+                    "  the EBS {} {} stay, in use by {destination}",
+                    noun(handles.len(), "volume"),
+                    names(&handles)
+                ),
+            ]
+        }
+        Confirmation::Rollback => {
+            let here: Vec<&str> = pods
+                .iter()
+                .map(String::as_str)
+                .filter(|pod| world.object(Side::Destination, Kind::Pod, pod).is_some())
+                .collect();
+            let stopped = if here.is_empty() {
+                format!("  no pod of the set runs in {destination}")
+            } else {
+                format!("  {} {} in {destination} stop", noun(here.len(), "pod"), names(&here))
+            };
+            vec![
+                format!("rollback: {destination} is emptied of what is ours, {source} gets StatefulSet {name} back as it was"),
+                stopped,
+                "  deleted there: the set, its claims and PersistentVolumes, Services that we created; the EBS volumes stay".to_owned(),
+                "  pods in the source that never moved are not restarted".to_owned(),
+                "  what the pods wrote in the destination stays on the volumes; if a newer version of the software".to_owned(),
+                "  changed the format on disk, the old one in the source may be unable to read it".to_owned(),
+            ]
+        }
+    }
+}
+
+/// Returns the lines about volumes that change sides.
+fn hand_over(set: &SetPlan, destination: &str, moves: impl Fn(i64) -> bool) -> Vec<String> {
+    set.ordinals
+        .iter()
+        .filter(|ordinal| moves(ordinal.ordinal))
+        .map(|ordinal| {
+            let volumes: Vec<&str> = ordinal.volumes.iter().map(|volume| volume.volume.0.as_str()).collect();
+            let pod = set.pod_name(ordinal.ordinal);
+            format!("  {pod} starts again in {destination} on {} {}", noun(volumes.len(), "volume"), names(&volumes))
+        })
+        .collect()
+}
+
+/// Returns since when nothing heals the pods that are still in A.
+fn healer(set: &SetPlan, world: &World) -> Option<String> {
+    let frozen_at = crate::report::record_in_force(world, &set.name)?.frozen_at?;
+    Some(format!("  since {frozen_at} pods that are still in the source have no controller that would heal them"))
+}
+
+fn claims(set: &SetPlan) -> String {
+    let claims: Vec<&str> =
+        set.ordinals.iter().flat_map(|ordinal| &ordinal.volumes).map(|volume| volume.claim.as_str()).collect();
+    format!("{} {}", noun(claims.len(), "claim"), names(&claims))
+}
+
+fn noun(number: usize, noun: &str) -> String {
+    if number == 1 { noun.to_owned() } else { format!("{number} {noun}s") }
+}
