@@ -134,18 +134,6 @@ impl Endpoints {
     }
 }
 
-/// Returns the names of all contexts, for completions and lists to choose from.
-///
-/// # Errors
-/// The kubeconfig cannot be read.
-pub(crate) fn contexts(source: Option<&Path>) -> Result<Vec<String>, ConnectError> {
-    let kubeconfig = match source {
-        Some(file) => read_file(file)?,
-        None => read_default()?,
-    };
-    Ok(kubeconfig.contexts.into_iter().map(|context| context.name).collect())
-}
-
 /// Makes aws-lc-rs the TLS provider of this process, for both the clusters and AWS. A second call
 /// changes nothing.
 pub(crate) fn install_tls_provider() {

@@ -114,8 +114,6 @@ pub(crate) enum Progress<'a> {
     Looking,
     /// These calls are about to be made.
     Acting(&'a [Action]),
-    /// This call was made and succeeded.
-    Acted(&'a Action),
     /// A line of output of a command of the operator's.
     Output(&'a str),
     /// Somebody else's move is waited for.

@@ -85,12 +85,6 @@ impl Failure {
         self.hints.push(hint.into());
         self
     }
-
-    /// Returns the failure with one more line under the reason.
-    pub(crate) fn detail(mut self, detail: impl Into<String>) -> Failure {
-        self.details.push(detail.into());
-        self
-    }
 }
 
 impl fmt::Display for Failure {
@@ -118,15 +112,14 @@ impl std::error::Error for Failure {}
 
 /// Returns the names nearest to a mistyped one, nearest first, at most three.
 pub(crate) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
-    // Below this similarity a suggestion is noise; `wbe` against `web` has 0.55.
+    // Below this similarity a suggestion is noise; `wbe` against `web` has 0.67.
     const ENOUGH: f64 = 0.5;
-    let mut scored: Vec<(f64, &str)> = names
-        .into_iter()
-        .map(|name| (strsim::jaro(wanted, name).max(strsim::normalized_damerau_levenshtein(wanted, name)), name))
-        .filter(|(score, _)| *score > ENOUGH)
-        .collect();
-    scored.sort_by(|left, right| right.0.total_cmp(&left.0).then(left.1.cmp(right.1)));
-    scored.into_iter().take(3).map(|(_, name)| name).collect()
+    let is_near =
+        |name: &&str| name.starts_with(wanted) || strsim::normalized_damerau_levenshtein(wanted, name) > ENOUGH;
+    let mut near: Vec<&str> = names.into_iter().filter(is_near).collect();
+    near.sort_by_key(|name| (strsim::damerau_levenshtein(wanted, name), *name));
+    near.truncate(3);
+    near
 }
 
 /// Returns `did you mean` for a mistyped name, or the list of what there is.
@@ -151,8 +144,8 @@ mod tests {
 
     #[test]
     fn a_failure_is_reason_then_what_is_left_then_what_to_type() {
-        let failure =
-            Failure::usage("there is no context `prod`", "did you mean `prod-a`?").detail("in /home/me/.kube/config");
+        let mut failure = Failure::usage("there is no context `prod`", "did you mean `prod-a`?");
+        failure.details.push("in /home/me/.kube/config".to_owned());
         assert_eq!(
             failure.to_string(),
             "error: there is no context `prod`\n  in /home/me/.kube/config\n\

@@ -15,7 +15,7 @@ mod status;
 pub(crate) use findings::findings_text;
 pub(crate) use left::{left_in_source, needed as left_needed};
 pub(crate) use plan::{PlanView, headline};
-pub(crate) use status::{Status, needed as status_needed, reached, record as record_in_force};
+pub(crate) use status::{Phase, Status, needed as status_needed, reached, record as record_in_force};
 
 /// Prints data in the form that was asked for.
 ///

@@ -64,9 +64,16 @@ impl std::str::FromStr for Span {
     }
 }
 
+impl fmt::Display for Span {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // `1m 30s` would be two words on a command line.
+        formatter.write_str(&humantime::format_duration(self.0).to_string().replace(' ', ""))
+    }
+}
+
 impl Serialize for Span {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_duration(self.0))
+        serializer.collect_str(self)
     }
 }
 

@@ -11,7 +11,6 @@ use crate::act;
 use crate::connect::{Call, CallError, Cluster, Endpoints, path};
 use crate::observe;
 use crate::plan::Plan;
-use crate::record::lease::Holder;
 use crate::record::secrets::{from_secrets, index_name, part_count, part_name};
 use crate::record::{MANAGED_BY, MANAGED_BY_LABEL, RECORD_KEY, Record, Subject, in_force, stem};
 use crate::world::{Kind, Object, Side, Unknown};
@@ -32,16 +31,6 @@ pub(crate) struct Found {
     pub(crate) record: Option<Result<Record, String>>,
     /// The plan, or why it cannot be read.
     pub(crate) plan: Option<Result<Plan, String>>,
-    /// Who holds the Lease, as the Lease names it.
-    pub(crate) holder: Option<String>,
-}
-
-impl Found {
-    /// Returns who holds the Lease as `user@host`.
-    pub(crate) fn holder_name(&self) -> Option<String> {
-        let identity = self.holder.as_deref()?;
-        Some(Holder::parse(identity).map_or_else(|| identity.to_owned(), |holder| holder.who))
-    }
 }
 
 /// A migration that a cluster's records name.
@@ -49,12 +38,10 @@ impl Found {
 pub(crate) struct Listed {
     /// Namespace of the record.
     pub(crate) namespace: String,
-    /// Name of the record's ConfigMap.
-    pub(crate) name: String,
     /// The record, or why it cannot be read.
     pub(crate) record: Result<Record, String>,
-    /// What is moved: kind of subject and name, as far as the record's annotation says it.
-    pub(crate) subject: Option<String>,
+    /// What is moved, where the record's own name says it: long names are shortened there.
+    pub(crate) subject: Option<(Subject, String)>,
 }
 
 /// Finds what a cluster keeps of a subject in a namespace.
@@ -64,18 +51,14 @@ pub(crate) struct Listed {
 pub(crate) async fn find(cluster: &Cluster, subject: Subject, name: &str) -> Result<Found, Unknown> {
     let stem = stem(subject, name);
     let index = index_name(&stem);
-    let (record, lease, index) = tokio::join!(
-        observe::get(cluster, Kind::ConfigMap, &stem),
-        observe::get(cluster, Kind::Lease, &stem),
-        observe::get(cluster, Kind::Secret, &index),
-    );
+    let (record, index) =
+        tokio::join!(observe::get(cluster, Kind::ConfigMap, &stem), observe::get(cluster, Kind::Secret, &index));
     let record = record?.map(|config_map| Record::read(&config_map).map_err(|error| format!("{error:#}")));
-    let holder = lease?.and_then(|lease| lease.text("/spec/holderIdentity").map(str::to_owned));
     let plan = match index? {
         Some(index) => Some(plan(cluster, &stem, &index).await?),
         None => None,
     };
-    Ok(Found { record, plan, holder: holder.filter(|holder| !holder.is_empty()) })
+    Ok(Found { record, plan })
 }
 
 async fn plan(cluster: &Cluster, stem: &str, index: &Object) -> Result<Result<Plan, String>, Unknown> {
@@ -111,7 +94,6 @@ pub(crate) async fn list(cluster: &Cluster, everywhere: bool) -> Result<Vec<List
         .filter(|object| object.at("/data").is_some_and(|data| data.get(RECORD_KEY).is_some()))
         .map(|object| Listed {
             namespace: object.namespace().to_owned(),
-            name: object.name().to_owned(),
             record: Record::read(object).map_err(|error| format!("{error:#}")),
             subject: subject_of(object.name()),
         })
@@ -119,13 +101,13 @@ pub(crate) async fn list(cluster: &Cluster, everywhere: bool) -> Result<Vec<List
 }
 
 /// Reads the subject's name out of the record's, where that was not shortened.
-fn subject_of(record_name: &str) -> Option<String> {
+fn subject_of(record_name: &str) -> Option<(Subject, String)> {
     let (rest, kind) = match record_name.strip_prefix("sts-migrate-set-") {
         Some(rest) => (rest, Subject::Set),
         None => (record_name.strip_prefix("sts-migrate-claim-")?, Subject::Claim),
     };
     let (name, _hash) = rest.rsplit_once('-')?;
-    (stem(kind, name) == record_name).then(|| name.to_owned())
+    (stem(kind, name) == record_name).then(|| (kind, name.to_owned()))
 }
 
 /// Creates B's namespace when it is missing; it is never deleted.
@@ -193,7 +175,7 @@ mod tests {
 
     #[test]
     fn the_subject_is_read_from_the_name_unless_it_was_shortened() {
-        assert_eq!(subject_of(&stem(Subject::Set, "web")).as_deref(), Some("web"));
+        assert_eq!(subject_of(&stem(Subject::Set, "web")), Some((Subject::Set, "web".to_owned())));
         assert_eq!(subject_of(&stem(Subject::Set, &"a".repeat(60))), None);
         assert_eq!(subject_of("something-else"), None);
     }

@@ -75,7 +75,7 @@ async fn failure(opened: &mut Opened, plan: &Plan, subcommand: &str, ended: Ende
     let is_deleting = record.as_ref().is_some_and(|record| record.deleting);
     let can_go_back = !is_back && !is_deleting && advice.as_ref().is_none_or(|advice| advice.can_go_back);
     if can_go_on {
-        hints.push(format!("to go on: {}", typed.hint(subcommand)));
+        hints.push(format!("to go on: `{}`", typed.again(subcommand)));
     }
     if can_go_back && record.is_some() {
         hints.push(format!("to undo everything: {}", typed.hint("rollback")));

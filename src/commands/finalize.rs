@@ -1,7 +1,7 @@
 //! `finalize`: the cutover if it is not done, then the point of no return.
 
-use super::Context;
 use super::forward::{self, Forward};
+use super::{Context, Typed};
 use crate::cli::{RunArgs, SubjectArgs};
 use crate::decide::Until;
 use crate::failure::{Exit, Failure};
@@ -27,5 +27,6 @@ pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     args.run.fill(&mut flags);
     let forward =
         Forward { subcommand: "finalize", until: Until::Finalize, after: Some(Until::Swing), covers_deleting: true };
-    forward::run(context, &args.subject, &flags, &args.run, &forward).await
+    let typed = Typed::new(&context.program, &args.subject).with_run(&args.run);
+    forward::run(context, typed, &args.subject, &flags, &args.run, &forward).await
 }

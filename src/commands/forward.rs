@@ -2,7 +2,7 @@
 
 use super::endings::conclude;
 use super::opened::{Opened, open, spec};
-use super::target::{Target, find};
+use super::target::{Target, Which, find};
 use super::{Context, Typed};
 use crate::checks::{self, Finding, Level, order};
 use crate::cli::{RunArgs, SubjectArgs};
@@ -35,6 +35,7 @@ pub(super) struct Forward {
 /// It did not reach its goal.
 pub(super) async fn run(
     context: Context,
+    typed: Typed,
     subject: &SubjectArgs,
     flags: &Spec,
     run: &RunArgs,
@@ -43,12 +44,12 @@ pub(super) async fn run(
     let spec = spec(subject, flags)?;
     let consent = Consent { is_general: run.yes, covers_deleting: run.yes && forward.covers_deleting };
     let mut ui = Ui::new(consent, context.is_verbose);
-    can_ask_or_may(&ui, run.yes, &Typed::new(&context.program, subject), forward.subcommand)?;
+    can_ask_or_may(&ui, run.yes, &typed.beginning(forward.subcommand))?;
     let mut signals = listen()?;
     let mut interrupted = signals.clone();
     let ready = async {
-        let mut opened = open(&context, subject, spec, run.events.as_deref()).await?;
-        let target = find(&mut opened, &mut ui).await?;
+        let mut opened = open(typed, spec, run.events.as_deref()).await?;
+        let target = find(&mut opened, &mut ui, Which::Open).await?;
         let begun = begin(&mut opened, &target, &mut ui, &mut signals, forward).await?;
         Ok::<_, Failure>((opened, begun))
     };
@@ -97,13 +98,13 @@ pub(super) async fn drive_to(
 }
 
 /// Refuses when there is nobody to ask and no consent.
-pub(super) fn can_ask_or_may(ui: &Ui, yes: bool, typed: &Typed, subcommand: &str) -> Result<(), Failure> {
+pub(super) fn can_ask_or_may(ui: &Ui, yes: bool, command: &str) -> Result<(), Failure> {
     if yes || ui.can_ask() {
         return Ok(());
     }
     Err(Failure::usage(
         "there is no terminal to ask on, and --yes was not given",
-        format!("say yes beforehand: `{} --yes`", typed.command(subcommand)),
+        format!("say yes beforehand: `{command} --yes`"),
     ))
 }
 
@@ -169,7 +170,7 @@ async fn begin(
         return Err(refused(
             opened,
             format!("no migration of {} is open, so it is not the turn of {}", target.name, forward.subcommand),
-            format!("begin with {}", opened.typed.hint("run")),
+            format!("begin with `{}`", opened.typed.beginning("run")),
         ));
     }
     new(opened, target, ui).await.map(|plan| Begun::Plan(Box::new(plan)))
@@ -195,7 +196,7 @@ pub(super) fn same_choices(spec: &Spec, plan: &Plan, typed: &Typed) -> Result<()
         format!("an open migration ({}) was begun with other choices", plan.id),
         "leave these flags out to go on as it began",
     )
-    .hint(format!("to choose anew, go back first: {}", typed.hint("rollback")));
+    .hint(format!("to choose anew, go back first: {}", typed.clone().without_destination_namespace().hint("rollback")));
     failure.details = differences.iter().map(ToString::to_string).collect();
     failure.left_behind = vec!["everything as the last run left it: this one changed nothing".to_owned()];
     Err(failure)
@@ -256,7 +257,7 @@ async fn new(opened: &mut Opened, target: &Target, ui: &mut Ui) -> Result<Plan, 
         Failure::harmless(
             Exit::Findings,
             format!("no plan can be made: {error:#}"),
-            format!("{} says more", opened.typed.hint("preflight")),
+            format!("`{}` says more", opened.typed.beginning("preflight")),
         )
     })?;
     for remark in translate::remarks(&plan) {
@@ -288,9 +289,9 @@ async fn choose_order(opened: &Opened, request: &Request, ui: &mut Ui) -> Result
     chosen.ok_or_else(|| {
         Failure::usage(
             format!("{} has {replicas} replicas, and nobody chose the order in which they move", request.set_name),
-            format!("`{} --order one-by-one`: least is down at a time", opened.typed.command("run")),
+            format!("`{} --order one-by-one`: least is down at a time", opened.typed.beginning("run")),
         )
-        .hint(format!("`{} --order together`: for members that need each other", opened.typed.command("run")))
+        .hint(format!("`{} --order together`: for members that need each other", opened.typed.beginning("run")))
     })
 }
 
@@ -298,7 +299,7 @@ fn blocked(opened: &Opened, findings: &[Finding], force: bool) -> Failure {
     let mut failure = Failure::harmless(
         Exit::Findings,
         "preflight found something that blocks",
-        format!("do what the findings say, then look again: {}", opened.typed.hint("preflight")),
+        format!("do what the findings say, then look again: `{}`", opened.typed.beginning("preflight")),
     );
     if !findings.is_empty() {
         failure.details = findings_text(findings, force).lines().map(str::to_owned).collect();

@@ -1,13 +1,13 @@
 //! `freeze`: prepare and freeze, and nothing more.
 
-use super::Context;
 use super::forward::{self, Forward};
+use super::{Context, Typed};
 use crate::cli::{ChoiceArgs, RunArgs, SubjectArgs};
 use crate::decide::Until;
 use crate::failure::{Exit, Failure};
 use crate::spec::Spec;
 
-/// Prepare the destination and delete the StatefulSet object in the source; its pods run on
+/// Prepare the destination, delete the StatefulSet object in the source; its pods run on
 ///
 /// The same as `run --until freeze`. From then on no controller heals the pods in the source until
 /// they have moved or `rollback` was run.
@@ -28,5 +28,6 @@ pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     args.choices.fill(&mut flags);
     args.run.fill(&mut flags);
     let forward = Forward { subcommand: "freeze", until: Until::Freeze, after: None, covers_deleting: false };
-    forward::run(context, &args.subject, &flags, &args.run, &forward).await
+    let typed = Typed::new(&context.program, &args.subject).with_choices(&args.choices).with_run(&args.run);
+    forward::run(context, typed, &args.subject, &flags, &args.run, &forward).await
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 
-use super::{Context, Typed};
+use super::Typed;
 use crate::checks;
 use crate::cli::SubjectArgs;
 use crate::connect::{AwsOptions, Cluster, ConnectError, Ec2, Endpoints, Source};
@@ -43,15 +43,9 @@ pub(super) fn spec(subject: &SubjectArgs, flags: &Spec) -> Result<Spec, Failure>
 ///
 /// # Errors
 /// A cluster is not named, its context is unknown, or the kubeconfig cannot be used.
-pub(super) async fn open(
-    context: &Context,
-    subject: &SubjectArgs,
-    spec: Spec,
-    events: Option<&Path>,
-) -> Result<Opened, Failure> {
-    let typed = Typed::new(&context.program, subject);
-    let source = source(&spec.source_cluster, "--src", &typed).await?;
-    let destination = self::source(&spec.dest_cluster, "--dst", &typed).await?;
+pub(super) async fn open(typed: Typed, spec: Spec, events: Option<&Path>) -> Result<Opened, Failure> {
+    let source = source(&spec.source_cluster, "--src").await?;
+    let destination = self::source(&spec.dest_cluster, "--dst").await?;
     let from = connect(&source, spec.source_namespace.as_deref()).await?;
     let namespace = spec.dest_namespace.clone().unwrap_or_else(|| from.namespace.clone());
     let to = connect(&destination, Some(&namespace)).await?;
@@ -134,15 +128,12 @@ fn failure(error: &ConnectError) -> Failure {
 }
 
 /// Returns where a cluster's credentials are found.
-async fn source(reference: &Option<ClusterReference>, flag: &str, typed: &Typed) -> Result<Source, Failure> {
+async fn source(reference: &Option<ClusterReference>, flag: &str) -> Result<Source, Failure> {
     match reference {
-        None => {
-            let hint = format!(
-                "name it: `{} {flag} CONTEXT`; `kubectl config get-contexts` lists them",
-                typed.command("COMMAND")
-            );
-            Err(Failure::usage(format!("{flag} is missing: which cluster is meant?"), hint))
-        }
+        None => Err(Failure::usage(
+            format!("{flag} is missing: which cluster is meant?"),
+            format!("name it with `{flag} CONTEXT`; `kubectl config get-contexts` lists them"),
+        )),
         Some(ClusterReference::Context(context)) => Ok(Source::Context(context.clone())),
         Some(ClusterReference::KubeConfig(file)) => Ok(Source::File(file.clone(), None)),
         Some(ClusterReference::KubeConfigSecret(secret)) => from_secret(secret).await,

@@ -1,8 +1,8 @@
 //! `preflight`: checks only, writes nothing.
 
-use super::Context;
 use super::opened::{open, spec};
-use super::target::find;
+use super::target::{Which, find};
+use super::{Context, Typed};
 use crate::checks;
 use crate::cli::{ChoiceArgs, OutputArgs, SubjectArgs};
 use crate::failure::{Exit, Failure};
@@ -29,9 +29,10 @@ pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     let mut flags = Spec::default();
     args.subject.fill(&mut flags);
     args.choices.fill(&mut flags);
+    let typed = Typed::new(&context.program, &args.subject).with_choices(&args.choices);
     let mut ui = Ui::new(Consent::default(), context.is_verbose);
-    let mut opened = open(&context, &args.subject, spec(&args.subject, &flags)?, None).await?;
-    let target = find(&mut opened, &mut ui).await?;
+    let mut opened = open(typed, spec(&args.subject, &flags)?, None).await?;
+    let target = find(&mut opened, &mut ui, Which::Open).await?;
     let request = opened.request(&target.name).await;
     let findings = opened.preflight(&request).await;
     ui.finish();

@@ -5,7 +5,7 @@ use super::Typed;
 use super::endings::conclude;
 use super::forward::{can_ask_or_may, drive_to, listen, same_choices, stopped_early};
 use super::opened::{open, spec};
-use super::target::find;
+use super::target::{Which, find};
 use crate::cli::{RunArgs, SubjectArgs};
 use crate::decide::Until;
 use crate::failure::{Exit, Failure};
@@ -33,12 +33,13 @@ pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     args.run.fill(&mut flags);
     let spec = spec(&args.subject, &flags)?;
     let mut ui = Ui::new(Consent { is_general: args.run.yes, covers_deleting: false }, context.is_verbose);
-    can_ask_or_may(&ui, args.run.yes, &Typed::new(&context.program, &args.subject), "rollback")?;
+    let typed = Typed::new(&context.program, &args.subject).with_run(&args.run);
+    can_ask_or_may(&ui, args.run.yes, &typed.command("rollback"))?;
     let mut signals = listen()?;
     let mut interrupted = signals.clone();
     let found = async {
-        let mut opened = open(&context, &args.subject, spec, args.run.events.as_deref()).await?;
-        let target = find(&mut opened, &mut ui).await?;
+        let mut opened = open(typed, spec, args.run.events.as_deref()).await?;
+        let target = find(&mut opened, &mut ui, Which::Open).await?;
         Ok::<_, Failure>((opened, target))
     };
     let (mut opened, target) = tokio::select! {

@@ -1,7 +1,7 @@
 //! `run`: the whole migration, or up to a phase; run again to resume.
 
-use super::Context;
 use super::forward::{self, Forward};
+use super::{Context, Typed};
 use crate::cli::{ChoiceArgs, PauseArgs, RunArgs, SubjectArgs, UntilArgs};
 use crate::decide::Until;
 use crate::failure::{Exit, Failure};
@@ -47,5 +47,6 @@ pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     let furthest = if args.run.yes && !args.finalize { Until::Cutover } else { Until::Finalize };
     let forward =
         Forward { subcommand: "run", until: until.unwrap_or(furthest), after: None, covers_deleting: args.finalize };
-    forward::run(context, &args.subject, &flags, &args.run, &forward).await
+    let typed = Typed::new(&context.program, &args.subject).with_choices(&args.choices).with_run(&args.run);
+    forward::run(context, typed, &args.subject, &flags, &args.run, &forward).await
 }

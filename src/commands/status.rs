@@ -1,15 +1,15 @@
 //! `status`: where a migration is, from the clusters alone.
 
-use super::Context;
 use super::opened::{Opened, open, spec};
-use super::target::{Target, find};
+use super::target::{Target, Which, find};
+use super::{Context, Typed};
 use crate::cli::{OutputArgs, SubjectArgs};
 use crate::failure::{Exit, Failure};
 use crate::record::Record;
-use crate::report::{Status, print, record_in_force, status_needed};
+use crate::report::{Phase, Status, left_in_source, left_needed, print, record_in_force, status_needed};
 use crate::spec::Spec;
 use crate::ui::{Consent, Ui};
-use crate::world::Side;
+use crate::world::{Kind, Side};
 
 /// How often `--watch` looks again.
 const WATCH_INTERVAL: std::time::Duration = std::time::Duration::from_secs(2);
@@ -35,15 +35,18 @@ pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     let mut flags = Spec::default();
     args.subject.fill(&mut flags);
     let spec = spec(&args.subject, &flags)?;
+    let typed = Typed::new(&context.program, &args.subject);
     let mut ui = Ui::new(Consent::default(), context.is_verbose);
     let mut shown = None;
     loop {
-        let mut opened = open(&context, &args.subject, spec.clone(), None).await?;
-        let target = find(&mut opened, &mut ui).await.map_err(as_none)?;
+        let mut opened = open(typed.clone(), spec.clone(), None).await?;
+        let target = find(&mut opened, &mut ui, Which::Any).await.map_err(as_none)?;
         let status = look(&mut opened, &target).await?;
         ui.finish();
-        let (plan, namespace) = (target.plan.as_ref(), opened.cluster(Side::Source).namespace.clone());
-        let document = status.document(&target.name, &namespace, plan);
+        let plan = target.plan.as_ref();
+        let here = Side::BOTH.map(|side| opened.cluster(side));
+        let here = here.map(|cluster| (cluster.context.as_str(), cluster.namespace.as_str()));
+        let document = status.document(&target.name, here, plan);
         if shown.as_ref() != Some(&document) {
             print(args.output.output, &document, || status.text(&target.name, plan))?;
             shown = Some(document);
@@ -55,11 +58,18 @@ pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     }
 }
 
+/// Returns what stays in A of a set that has moved; the set itself is known from B only.
+async fn left(opened: &mut Opened, name: &str) -> Vec<String> {
+    opened.session.look(left_needed()).await;
+    let world = &opened.session.world;
+    world.object(Side::Destination, Kind::StatefulSet, name).map_or_else(Vec::new, |set| left_in_source(set, world))
+}
+
 /// Makes "nothing is open" the answer that `status` gives: exit 1.
 fn as_none(mut failure: Failure) -> Failure {
     if failure.reason.starts_with("NAME is missing, and no migration") {
         failure.exit = Exit::Failed;
-        failure.reason = "no migration is open".to_owned();
+        failure.reason = failure.reason.replace("NAME is missing, and no migration is open", "there is no migration");
     }
     failure
 }
@@ -71,12 +81,15 @@ async fn look(opened: &mut Opened, target: &Target) -> Result<Status, Failure> {
     let record: Option<Record> = record_in_force(world, &target.name).or_else(|| target.record.clone());
     let mut status =
         Status::new(&target.name, target.plan.as_ref(), record.as_ref(), world, |subcommand| typed.command(subcommand));
+    if status.phase == Phase::Completed {
+        status.left_in_source = left(opened, &target.name).await;
+    }
     status.remarks.extend(target.unread.iter().cloned());
     if record.is_none() && target.plan.is_none() && status.locked_by.is_none() {
         let mut failure = Failure::harmless(
             Exit::Failed,
             format!("there is no migration of {}", target.name),
-            format!("begin one: {}", opened.typed.hint("run")),
+            format!("begin one: `{}`", opened.typed.beginning("run")),
         );
         failure.details.clone_from(&target.unread);
         return Err(failure);

@@ -1,12 +1,23 @@
 //! Which migration is meant, and what the clusters keep of it.
 
+use std::collections::BTreeSet;
+
 use super::opened::Opened;
 use crate::failure::{Exit, Failure};
 use crate::plan::Plan;
 use crate::record::{Record, Subject, in_force};
-use crate::store::{self, Listed};
+use crate::store;
 use crate::ui::Ui;
 use crate::world::Side;
+
+/// Which migrations are meant when nothing is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    /// Open ones.
+    Open,
+    /// Open ones, or else those that have ended.
+    Any,
+}
 
 /// What the clusters keep of one set's migration.
 #[derive(Debug)]
@@ -50,10 +61,10 @@ impl Target {
 ///
 /// # Errors
 /// Nothing names the set.
-pub(super) async fn find(opened: &mut Opened, ui: &mut Ui) -> Result<Target, Failure> {
+pub(super) async fn find(opened: &mut Opened, ui: &mut Ui, which: Which) -> Result<Target, Failure> {
     let name = match opened.spec.stateful_set_name.clone() {
         Some(name) => name,
-        None => choose(opened, ui).await?,
+        None => choose(opened, ui, which).await?,
     };
     opened.typed.named(&name);
     let mut unread = Vec::new();
@@ -98,30 +109,27 @@ pub(super) async fn find(opened: &mut Opened, ui: &mut Ui) -> Result<Target, Fai
     Ok(Target { name, record, plan, unread, attempts })
 }
 
-/// Chooses among the open migrations.
-async fn choose(opened: &Opened, ui: &mut Ui) -> Result<String, Failure> {
-    let mut names: Vec<String> = Vec::new();
+/// Chooses among the open migrations; for commands that only look, among ended ones if none is open.
+async fn choose(opened: &Opened, ui: &mut Ui, which: Which) -> Result<String, Failure> {
+    let mut open = BTreeSet::new();
+    let mut ended = BTreeSet::new();
     let mut unread = Vec::new();
     for side in Side::BOTH {
         match store::list(opened.cluster(side), false).await {
             Ok(listed) => {
-                names.extend(listed.iter().filter(|listed| is_open(listed)).filter_map(|listed| listed.subject.clone()))
+                for found in listed {
+                    let Some((Subject::Set, name)) = found.subject else { continue };
+                    let is_ended = found.record.is_ok_and(|record| !record.is_open());
+                    if is_ended { &mut ended } else { &mut open }.insert(name);
+                }
             }
             Err(unknown) => unread.push(format!("{side} cluster: {}", unknown.reason)),
         }
     }
-    names.sort();
-    names.dedup();
+    let names: Vec<String> = if open.is_empty() && which == Which::Any { ended } else { open }.into_iter().collect();
     match names.as_slice() {
         [only] => Ok(only.clone()),
-        [] => {
-            let mut failure = Failure::usage(
-                "NAME is missing, and no migration is open",
-                format!("name the StatefulSet: `{} NAME`", opened.typed.command("run")),
-            );
-            failure.details = unread;
-            Err(failure)
-        }
+        [] => Err(none(opened, unread).await),
         several if ui.can_ask() => match ui.choose("which migration is meant?", several).await {
             Some(index) => Ok(several[index].clone()),
             None => Err(ambiguous(opened, several)),
@@ -130,13 +138,30 @@ async fn choose(opened: &Opened, ui: &mut Ui) -> Result<String, Failure> {
     }
 }
 
-fn is_open(listed: &Listed) -> bool {
-    listed.record.as_ref().is_ok_and(Record::is_open)
+/// Returns the failure that nothing is open here, with what is open in other namespaces.
+async fn none(opened: &Opened, unread: Vec<String>) -> Failure {
+    let source = opened.cluster(Side::Source);
+    let mut failure = Failure::usage(
+        format!("NAME is missing, and no migration is open in namespace {}", source.namespace),
+        format!("name the StatefulSet: `{} NAME`", opened.typed.beginning("run")),
+    );
+    failure.details = unread;
+    // Rights that end at a namespace are no reason to fail in another way.
+    for listed in store::list(source, true).await.unwrap_or_default() {
+        if let Some((Subject::Set, name)) = &listed.subject
+            && listed.record.as_ref().is_ok_and(Record::is_open)
+        {
+            let mut typed = opened.typed.clone().in_namespace(&listed.namespace);
+            typed.named(name);
+            failure.hints.push(format!("one is open in namespace {}: {}", listed.namespace, typed.hint("status")));
+        }
+    }
+    failure
 }
 
 fn ambiguous(opened: &Opened, names: &[String]) -> Failure {
     Failure::usage(
-        format!("NAME is missing, and several migrations are open: {}", names.join(", ")),
+        format!("NAME is missing, and several migrations are there: {}", names.join(", ")),
         format!("name one of them: `{} {}`", opened.typed.command("status"), names[0]),
     )
 }

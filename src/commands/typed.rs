@@ -1,53 +1,144 @@
 //! What was typed, and so what to type next: hints repeat the user's own flags.
 
-use crate::cli::SubjectArgs;
+use crate::cli::{ChoiceArgs, RunArgs, SubjectArgs};
+use crate::plan::Order;
+use crate::spec::Span;
 
-/// The user's way of naming clusters and set.
+/// The user's way of naming clusters, set and choices.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Typed {
     program: String,
-    words: Vec<String>,
+    /// Clusters, namespaces, document, AWS.
+    subject: Vec<String>,
+    /// Choices of the first run.
+    choices: Vec<String>,
+    /// How runs behave: commands and time-outs, which are kept nowhere.
+    run: Vec<String>,
+    /// Whether questions were answered beforehand.
+    yes: bool,
     name: Option<String>,
 }
 
+/// Flags as they were typed.
+#[derive(Debug, Default)]
+struct Words(Vec<String>);
+
+impl Words {
+    fn value(&mut self, flag: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.0.push(format!("{flag} {}", quoted(value)));
+        }
+    }
+
+    fn switch(&mut self, flag: &str, is_on: bool) {
+        if is_on {
+            self.0.push(flag.to_owned());
+        }
+    }
+}
+
 impl Typed {
-    /// Takes over what was typed.
+    /// Takes over how clusters and set were named.
     pub(crate) fn new(program: &str, subject: &SubjectArgs) -> Typed {
-        let mut words = Vec::new();
-        let mut word = |flag: &str, value: Option<&str>| {
-            if let Some(value) = value {
-                words.push(format!("{flag} {}", quoted(value)));
-            }
-        };
-        word("-f", subject.file.as_deref().and_then(std::path::Path::to_str));
-        word("--src", subject.src.as_deref());
-        word("--dst", subject.dst.as_deref());
-        word("-n", subject.namespace.as_deref());
-        word("--dst-namespace", subject.dst_namespace.as_deref());
-        word("--profile", subject.profile.as_deref());
-        word("--region", subject.region.as_deref());
-        Typed { program: program.to_owned(), words, name: subject.name.clone() }
+        let mut words = Words::default();
+        words.value("-f", subject.file.as_deref().and_then(std::path::Path::to_str));
+        words.value("--src", subject.src.as_deref());
+        words.value("--dst", subject.dst.as_deref());
+        words.value("-n", subject.namespace.as_deref());
+        words.value("--dst-namespace", subject.dst_namespace.as_deref());
+        words.value("--profile", subject.profile.as_deref());
+        words.value("--region", subject.region.as_deref());
+        Typed { program: program.to_owned(), subject: words.0, name: subject.name.clone(), ..Typed::default() }
+    }
+
+    /// Takes over what was chosen.
+    pub(crate) fn with_choices(mut self, choices: &ChoiceArgs) -> Typed {
+        let mut words = Words::default();
+        let order = choices.order.map(|order| Order::from(order).to_string());
+        words.value("--order", order.as_deref());
+        for (old, new) in &choices.storage_class_map {
+            words.value("--storage-class-map", Some(&format!("{old}={new}")));
+        }
+        words.switch("--create-namespace", choices.create_namespace);
+        words.switch("--force", choices.force);
+        words.switch("--include-idle-claims", choices.include_idle_claims);
+        words.switch("--leave-idle-claims", choices.leave_idle_claims);
+        words.value("--migration-id", choices.migration_id.as_deref());
+        self.choices = words.0;
+        self
+    }
+
+    /// Takes over how the run was to behave.
+    pub(crate) fn with_run(mut self, run: &RunArgs) -> Typed {
+        let mut words = Words::default();
+        let mut span = |flag: &str, span: Option<Span>| words.value(flag, span.map(|span| span.to_string()).as_deref());
+        span("--detach-timeout", run.detach_timeout);
+        span("--ready-timeout", run.ready_timeout);
+        span("--command-timeout", run.command_timeout);
+        words.value("--before-pod-command", run.before_pod_command.as_deref());
+        words.value("--verify-command", run.verify_command.as_deref());
+        words.value("--cutover-command", run.cutover_command.as_deref());
+        for node in &run.accept_unclean_detach {
+            words.value("--accept-unclean-detach", Some(node));
+        }
+        self.run = words.0;
+        self.yes = run.yes;
+        self
     }
 
     /// Says which set is meant, when it was not typed and is in no document.
     pub(crate) fn named(&mut self, name: &str) {
-        let is_in_document = self.words.iter().any(|word| word.starts_with("-f "));
-        if self.name.is_none() && !is_in_document {
+        if self.name.is_none() && !self.has("-f ") {
             self.name = Some(name.to_owned());
         }
     }
 
-    /// Returns the command to type for a subcommand, which may have flags of its own.
+    /// Says in which namespace of A the set is, when that was not typed.
+    pub(crate) fn in_namespace(mut self, namespace: &str) -> Typed {
+        self.subject.retain(|word| !word.starts_with("-n "));
+        self.subject.push(format!("-n {}", quoted(namespace)));
+        self
+    }
+
+    /// Forgets the destination namespace, which an open migration has in its plan.
+    pub(crate) fn without_destination_namespace(mut self) -> Typed {
+        self.subject.retain(|word| !word.starts_with("--dst-namespace "));
+        self
+    }
+
+    /// Returns the command to type for a subcommand of a migration that is open.
     pub(crate) fn command(&self, subcommand: &str) -> String {
+        let is_run = matches!(subcommand, "run" | "freeze" | "swing" | "finalize" | "rollback");
+        let run: &[String] = if is_run { &self.run } else { &[] };
+        self.words(subcommand, &[&self.subject, run])
+    }
+
+    /// Returns the command that goes on with what was typed: `--yes` is repeated too.
+    pub(crate) fn again(&self, subcommand: &str) -> String {
+        let yes = if self.yes { " --yes" } else { "" };
+        format!("{}{yes}", self.command(subcommand))
+    }
+
+    /// Returns the command to type for a subcommand that begins a migration, its choices included.
+    pub(crate) fn beginning(&self, subcommand: &str) -> String {
+        let run: &[String] = if matches!(subcommand, "run" | "freeze") { &self.run } else { &[] };
+        self.words(subcommand, &[&self.subject, &self.choices, run])
+    }
+
+    /// Returns [`Typed::command`] in backticks, for a hint.
+    pub(crate) fn hint(&self, subcommand: &str) -> String {
+        format!("`{}`", self.command(subcommand))
+    }
+
+    fn words(&self, subcommand: &str, groups: &[&[String]]) -> String {
         let mut words = vec![self.program.clone(), subcommand.to_owned()];
-        words.extend(self.words.iter().cloned());
+        words.extend(groups.iter().copied().flatten().cloned());
         words.extend(self.name.as_deref().map(quoted));
         words.join(" ")
     }
 
-    /// Returns the same in backticks, for a hint.
-    pub(crate) fn hint(&self, subcommand: &str) -> String {
-        format!("`{}`", self.command(subcommand))
+    fn has(&self, flag: &str) -> bool {
+        self.subject.iter().any(|word| word.starts_with(flag))
     }
 }
 
@@ -78,6 +169,25 @@ mod tests {
             typed.command("rollback"),
             "sts-migrate rollback --src arn:aws:eks:eu-west-1:1:cluster/a --dst 'b prod' -n shop web"
         );
+    }
+
+    #[test]
+    fn choices_are_repeated_until_the_plan_has_them_and_commands_always() {
+        let choices = ChoiceArgs { create_namespace: true, force: true, ..ChoiceArgs::default() };
+        let run = RunArgs {
+            ready_timeout: "30m".parse().ok(),
+            cutover_command: Some("./dns.sh web".into()),
+            yes: true,
+            ..RunArgs::default()
+        };
+        let mut typed = Typed::new("sts-migrate", &SubjectArgs::default()).with_choices(&choices).with_run(&run);
+        typed.named("web");
+        let behaves = "--ready-timeout 30m --cutover-command './dns.sh web'";
+        assert_eq!(typed.beginning("run"), format!("sts-migrate run --create-namespace --force {behaves} web"));
+        assert_eq!(typed.beginning("preflight"), "sts-migrate preflight --create-namespace --force web");
+        assert_eq!(typed.command("rollback"), format!("sts-migrate rollback {behaves} web"));
+        assert_eq!(typed.again("run"), format!("sts-migrate run {behaves} web --yes"));
+        assert_eq!(typed.command("status"), "sts-migrate status web");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cutover `back` ─▶ B: Retain seen live ─▶ replicas 0 ─▶ pods, highest first ─▶ gate in B ─▶ set ─▶ revisions
-//!   ─▶ claims ─▶ PVs, Services ─▶ A: pairs as before, Bound ─▶ gate ─▶ set ─▶ policies, marks off
+//!   ─▶ claims ─▶ PVs, Services ─▶ A: pairs as before, Bound ─▶ gate ─▶ set ─▶ volumes home ─▶ policies, marks off
 //!   ─▶ record RolledBack ─▶ pods Ready
 //! ```
 //! None of the forward checks run. It refuses only for data that is not ours (TL-14).
@@ -16,7 +16,7 @@ use super::freeze::{gone, set_differences};
 use super::gate::ids;
 use super::ours::{Ownership, ownership};
 use super::prepare::RETAIN;
-use super::{Action, Command, Decision, Done, Flow, Next, Step, Stop, records};
+use super::{Action, Clock, Command, Condition, Decision, Done, Flow, Next, Step, Stop, Wait, records};
 use crate::plan::{MIGRATION_ANNOTATION, RECLAIM_POLICY_ANNOTATION, VolumePlan};
 use crate::record::{Cutover, Outcome};
 use crate::translate;
@@ -32,6 +32,7 @@ impl Decision<'_> {
             self.refill_source()?;
             if self.has_set() {
                 self.recreate_set()?;
+                self.home_again()?;
             }
             self.restore(Side::Source)?;
             let rolled_back = self.record.next(|next| {
@@ -47,6 +48,36 @@ impl Decision<'_> {
             self.available(Side::Source, set, self.set.replicas())?;
         }
         Ok(Done::RolledBack)
+    }
+
+    /// Waits until A's pods hold their volumes: `Delete` is written back only to a volume that is home (§6).
+    fn home_again(&self) -> Flow<()> {
+        let side = Side::Source;
+        let waiting: Vec<&VolumePlan> = self
+            .set
+            .ordinals
+            .iter()
+            .flat_map(|ordinal| &ordinal.volumes)
+            .filter(|volume| volume.reclaim_policy != RETAIN)
+            .filter(|volume| {
+                let found = self.world.object(side, Kind::PersistentVolume, &volume.source_volume_name);
+                found.is_some_and(|found| self.is_marked(found))
+            })
+            .collect();
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let ids = ids(&waiting);
+        volumes(self.world, &ids, self.world.settled)?;
+        let on_the_way =
+            waiting.iter().find(|volume| matches!(self.world.holder(&volume.volume), Holder::Free | Holder::Moving(_)));
+        let Some(volume) = on_the_way else { return Ok(()) };
+        let on = Condition::Proven {
+            pod: volume.claim.clone(),
+            missing: format!("EC2 does not show {} attached in the source cluster", volume.volume),
+        };
+        let clock = Clock::Ready { what: "volumes back home".to_owned() };
+        Err(Next::Wait(Wait { on, clock, poll: vec![Read::Volumes(ids)] }))
     }
 
     /// Clients are led back before B goes down.

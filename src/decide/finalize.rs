@@ -182,10 +182,11 @@ impl Decision<'_> {
         let twin = listed(self.world, side.other(), Kind::PersistentVolume, self.world.settled)?
             .objects()
             .any(|other| other.volume_id().as_ref() == Some(&volume.volume));
+        let is_idle = self.set.idle.iter().any(|idle| idle.volume == volume.volume);
         let is_home = match self.world.holder(&volume.volume) {
-            Holder::Side(holder) | Holder::Moving(holder) => holder == side,
-            Holder::Free => true,
-            Holder::Other(_) | Holder::Unknown => false,
+            Holder::Side(holder) => holder == side,
+            Holder::Free => is_idle,
+            Holder::Moving(_) | Holder::Other(_) | Holder::Unknown => false,
         };
         let is_safe = is_pair && is_home && !twin && !found.is_terminating();
         let policy = if is_safe { volume.reclaim_policy.as_str() } else { RETAIN };

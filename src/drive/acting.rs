@@ -107,9 +107,6 @@ impl Run<'_> {
             .buffer_unordered(PARALLEL);
         let mut all = Vec::with_capacity(calls.len());
         while let Some((action, outcome)) = outcomes.next().await {
-            if outcome == Some(Outcome::Done) {
-                self.ui.progress(Progress::Acted(&action));
-            }
             all.push((action, outcome));
         }
         all

@@ -39,7 +39,6 @@ impl Run<'_> {
         match result {
             Ok(()) => {
                 self.session.world.commands_done.insert(command.clone());
-                self.ui.progress(Progress::Acted(action));
                 Ok(())
             }
             Err(reason) => Err(Ended::Stopped(Stop::CommandFailed { command: describe(command), reason })),

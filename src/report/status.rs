@@ -108,6 +108,8 @@ pub(crate) struct Status {
     pub(crate) ordinals: Vec<Ordinal>,
     /// What could not be read, and what is not as it should be.
     pub(crate) remarks: Vec<String>,
+    /// What stays in A after the end and is not the program's to remove.
+    pub(crate) left_in_source: Vec<String>,
     pub(crate) next: Next,
 }
 
@@ -176,6 +178,7 @@ impl Status {
             locked_by,
             ordinals,
             remarks: remarks(plan, record, world, name),
+            left_in_source: Vec::new(),
         }
     }
 
@@ -271,6 +274,9 @@ impl Status {
                 line(format!("    {} {}: {}", volume.claim, volume.volume, volume.held_by));
             }
         }
+        if !self.left_in_source.is_empty() {
+            line(format!("left in the source cluster, yours to remove: {}", self.left_in_source.join(", ")));
+        }
         line(format!("next: {}", self.next.what));
         for command in &self.next.commands {
             line(format!("  {command}"));
@@ -279,12 +285,19 @@ impl Status {
     }
 
     /// Returns the whole document: what `-f` takes, with its status.
-    pub(crate) fn document(&self, name: &str, namespace: &str, plan: Option<&Plan>) -> Value {
-        let mut spec =
-            json!({ "migrationId": self.migration_id, "sourceNamespace": namespace, "statefulSetName": name });
+    ///
+    /// Clusters and namespaces are named as this machine and this call do.
+    pub(crate) fn document(&self, name: &str, here: [(&str, &str); 2], plan: Option<&Plan>) -> Value {
+        let [(source, namespace), (destination, dest_namespace)] = here;
+        let mut spec = json!({
+            "migrationId": self.migration_id,
+            "sourceCluster": { "context": source },
+            "sourceNamespace": namespace,
+            "statefulSetName": name,
+            "destCluster": { "context": destination },
+            "destNamespace": dest_namespace,
+        });
         if let Some(plan) = plan {
-            spec["sourceCluster"] = json!({ "context": plan.source.context });
-            spec["destCluster"] = json!({ "context": plan.destination.context });
             spec["destNamespace"] = json!(plan.destination.namespace);
             spec["order"] = json!(plan.choices.order);
             spec["force"] = json!(plan.choices.force);

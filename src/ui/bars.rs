@@ -96,7 +96,6 @@ impl Bars {
                 }
                 self.now("at work");
             }
-            Progress::Acted(_) => {}
             Progress::Output(line) => self.line(&format!("  | {line}")),
             Progress::Waiting { wait, elapsed, limit, world } => {
                 self.ordinals(world);

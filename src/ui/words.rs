@@ -145,8 +145,8 @@ fn of_set(confirmation: &Confirmation, plan: &Plan, set: &SetPlan, world: &World
                 format!("  {} {}", noun(volumes.len(), "PersistentVolume"), names(&volumes)),
                 format!("  {} of the old set", noun(set.revisions.len(), "ControllerRevision")),
                 format!(
-                    "  the EBS {} {} stay, in use by {destination}",
-                    noun(handles.len(), "volume"),
+                    "  what stays: the EBS volume{} {}, in use by {destination}",
+                    if handles.len() == 1 { "" } else { "s" },
                     names(&handles)
                 ),
             ]
@@ -160,7 +160,8 @@ fn of_set(confirmation: &Confirmation, plan: &Plan, set: &SetPlan, world: &World
             let stopped = if here.is_empty() {
                 format!("  no pod of the set runs in {destination}")
             } else {
-                format!("  {} {} in {destination} stop", noun(here.len(), "pod"), names(&here))
+                let verb = if here.len() == 1 { "stops" } else { "stop" };
+                format!("  {} {} in {destination} {verb}", noun(here.len(), "pod"), names(&here))
             };
             vec![
                 format!("rollback: {destination} is emptied of what is ours, {source} gets StatefulSet {name} back as it was"),

@@ -1,0 +1,335 @@
+//! The command line without any cluster: help, mistakes, and refusals that come before everything.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::Trial;
+use tempfile::TempDir;
+
+use crate::support::alone;
+
+/// Contexts that lead nowhere: port 1 of the loopback address refuses.
+const KUBECONFIG: &str = r#"
+apiVersion: v1
+kind: Config
+clusters: [{name: nowhere, cluster: {server: "https://127.0.0.1:1"}}]
+users: [{name: nobody, user: {token: none}}]
+contexts:
+  - {name: shop-a, context: {cluster: nowhere, user: nobody}}
+  - {name: shop-b, context: {cluster: nowhere, user: nobody}}
+current-context: shop-a
+"#;
+
+/// A right document, to be spoiled by tests.
+const DOCUMENT: &str = "\
+apiVersion: sts-migrate.io/v1alpha1
+kind: StatefulSetMigration
+spec:
+  sourceCluster: {context: shop-a}
+  destCluster: {context: shop-b}
+  statefulSetName: web
+  order: together
+";
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        alone("cli::short_help_is_one_line_for_each_command", || async { short_help() }),
+        alone("cli::help_documents_the_exit_codes", || async { exit_codes() }),
+        alone("cli::the_help_of_run_is_its_manual", || async { help_of_run() }),
+        alone("cli::every_command_has_help_and_a_manual_page", || async { manual() }),
+        alone("cli::linked_as_a_plugin_it_calls_itself_one", || async { plugin() }),
+        alone("cli::completions_are_printed", || async { completions() }),
+        alone("cli::without_a_terminal_and_yes_nothing_begins", || async { no_terminal() }),
+        alone("cli::an_unknown_context_is_refused_with_the_nearest_names", || async { unknown_context() }),
+        alone("cli::a_missing_cluster_is_refused", || async { missing_cluster() }),
+        alone("cli::a_wrong_kubeconfig_is_refused", || async { wrong_kubeconfig() }),
+        alone("cli::a_flag_that_contradicts_the_document_is_refused", || async { contradiction() }),
+        alone("cli::an_unknown_field_is_refused_with_the_nearest_name", || async { unknown_field() }),
+        alone("cli::two_documents_in_one_file_are_refused", || async { two_documents() }),
+        alone("cli::finalize_contradicts_until", || async { finalize_and_until() }),
+        alone("cli::both_answers_for_idle_claims_are_refused", || async { both_idle() }),
+        alone("cli::clusters_that_do_not_answer_block_preflight", || async { no_answer() }),
+        alone("cli::clusters_that_do_not_answer_block_run", || async { no_answer_for_run() }),
+    ]
+}
+
+/// A machine without terminal, home and environment, but with a kubeconfig.
+struct Machine {
+    home: TempDir,
+}
+
+/// What the program said.
+#[derive(Debug)]
+struct Said {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Machine {
+    fn new() -> Result<Machine> {
+        let home = tempfile::Builder::new().prefix("sts-migrate-home-").tempdir()?;
+        fs::write(home.path().join("kubeconfig"), KUBECONFIG)?;
+        Ok(Machine { home })
+    }
+
+    fn file(&self, name: &str, text: &str) -> Result<()> {
+        fs::write(self.home.path().join(name), text).context("write a file")
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<Said> {
+        self.run_as(Path::new(env!("CARGO_BIN_EXE_sts-migrate")), arguments)
+    }
+
+    fn run_as(&self, program: &Path, arguments: &[&str]) -> Result<Said> {
+        let output = Command::new(program)
+            .args(arguments)
+            .env_clear()
+            .env("HOME", self.home.path())
+            .env("KUBECONFIG", self.home.path().join("kubeconfig"))
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("AWS_REGION", "eu-west-1")
+            .env("COLUMNS", "100")
+            .current_dir(self.home.path())
+            .stdin(Stdio::null())
+            .output()
+            .context("run sts-migrate")?;
+        Ok(Said {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout)?,
+            stderr: String::from_utf8(output.stderr)?,
+        })
+    }
+}
+
+impl Said {
+    /// Fails unless this is all that was said.
+    #[track_caller]
+    fn expect(&self, code: i32, stdout: &str, stderr: &str) {
+        assert_eq!(self.stderr, stderr, "stderr");
+        assert_eq!(self.stdout, stdout, "stdout");
+        assert_eq!(self.code, Some(code), "exit code");
+    }
+}
+
+fn short_help() -> Result<()> {
+    let said = Machine::new()?.run(&["-h"])?;
+    said.expect(
+        0,
+        "\
+Move a running StatefulSet and its EBS volumes to another cluster without copying data
+
+Usage: sts-migrate [OPTIONS] <COMMAND>
+
+Commands:
+  preflight    Look for every reason why the move could stop half-way or do harm; write nothing
+  plan         Show what would be done, object by object; write nothing
+  run          Move a StatefulSet, or go on where the last run stopped
+  freeze       Prepare the destination, delete the StatefulSet object in the source; its pods run on
+  swing        Move the pods to the destination, in the order that was chosen
+  finalize     Delete the set's claims and PersistentVolumes in the source; the volumes stay
+  rollback     Undo a migration: empty the destination, give the source its set back as it was
+  status       Show where each pod and volume is, who is at work, what failed last, and what to type
+  completions  Print a completion script for a shell
+  man          Print the manual page, of a subcommand if one is named
+  help         Print this message or the help of the given subcommand(s)
+
+Options:
+  -v, --verbose...  Say more on stderr; twice for every request
+  -h, --help        Print help (see more with '--help')
+  -V, --version     Print version
+",
+        "",
+    );
+    Ok(())
+}
+
+fn exit_codes() -> Result<()> {
+    let said = Machine::new()?.run(&["--help"])?;
+    ensure!(said.code == Some(0), "{said:?}");
+    let codes = said.stdout.split_once("Exit codes:").context("no exit codes in --help")?.1;
+    assert_eq!(
+        codes,
+        "
+    0  done
+    1  failed or paused; a question answered `n`; `status` found no migration
+    2  usage: a wrong flag or document, or no terminal to ask on and no --yes
+    3  preflight found something that blocks
+    4  refused: locked by another run, an object of somebody else's, not the turn of this command
+  130  interrupted by a signal; type the same command again to go on
+"
+    );
+    Ok(())
+}
+
+fn help_of_run() -> Result<()> {
+    let said = Machine::new()?.run(&["run", "--help"])?;
+    said.expect(0, include_str!("cli/run-help.txt"), "");
+    Ok(())
+}
+
+fn manual() -> Result<()> {
+    let machine = Machine::new()?;
+    for command in
+        ["preflight", "plan", "run", "freeze", "swing", "finalize", "rollback", "status", "completions", "man"]
+    {
+        let help = machine.run(&[command, "--help"])?;
+        ensure!(help.code == Some(0) && help.stdout.contains(&format!("Usage: sts-migrate {command}")), "{help:?}");
+        let page = machine.run(&["man", command])?;
+        ensure!(page.code == Some(0) && page.stdout.contains(".TH sts-migrate"), "{page:?}");
+    }
+    machine.run(&["man", "rnu"])?.expect(
+        2,
+        "",
+        "error: there is no command `rnu`\nleft behind: nothing: neither cluster was changed\nhint: did you mean `run`?\n",
+    );
+    Ok(())
+}
+
+fn plugin() -> Result<()> {
+    let machine = Machine::new()?;
+    let link = machine.home.path().join("kubectl-sts_migrate");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_sts-migrate"), &link)?;
+    let help = machine.run_as(&link, &["status", "-h"])?;
+    ensure!(help.stdout.contains("Usage: kubectl sts-migrate status [OPTIONS] [NAME]"), "{help:?}");
+    let refused = machine.run_as(&link, &["run", "--src", "shop-a", "--dst", "shop-b", "web"])?;
+    let hint = "hint: say yes beforehand: `kubectl sts-migrate run --src shop-a --dst shop-b web --yes`\n";
+    ensure!(refused.stderr.ends_with(hint), "{refused:?}");
+    Ok(())
+}
+
+fn completions() -> Result<()> {
+    let said = Machine::new()?.run(&["completions", "bash"])?;
+    ensure!(said.code == Some(0) && said.stdout.contains("complete -F "), "{}", said.stdout);
+    Ok(())
+}
+
+fn no_terminal() -> Result<()> {
+    let machine = Machine::new()?;
+    for command in ["run", "freeze", "swing", "finalize", "rollback"] {
+        machine.run(&[command, "--src", "shop-a", "--dst", "shop-b", "-n", "shop", "web"])?.expect(
+            2,
+            "",
+            &format!(
+                "error: there is no terminal to ask on, and --yes was not given\n\
+                 left behind: nothing: neither cluster was changed\n\
+                 hint: say yes beforehand: `sts-migrate {command} --src shop-a --dst shop-b -n shop web --yes`\n"
+            ),
+        );
+    }
+    Ok(())
+}
+
+fn unknown_context() -> Result<()> {
+    let machine = Machine::new()?;
+    machine.run(&["status", "--src", "shop-aa", "--dst", "shop-b", "web"])?.expect(
+        2,
+        "",
+        "error: the kubeconfig has no context `shop-aa`\nleft behind: nothing: neither cluster was changed\n\
+         hint: did you mean `shop-a`, `shop-b`?\n",
+    );
+    machine.run(&["status", "--src", "shop-a", "--dst", "production", "web"])?.expect(
+        2,
+        "",
+        "error: the kubeconfig has no context `production`\nleft behind: nothing: neither cluster was changed\n\
+         hint: there are `shop-a`, `shop-b`\n",
+    );
+    Ok(())
+}
+
+fn missing_cluster() -> Result<()> {
+    Machine::new()?.run(&["preflight", "--src", "shop-a", "web"])?.expect(
+        2,
+        "",
+        "error: --dst is missing: which cluster is meant?\nleft behind: nothing: neither cluster was changed\n\
+         hint: name it with `--dst CONTEXT`; `kubectl config get-contexts` lists them\n",
+    );
+    Ok(())
+}
+
+fn wrong_kubeconfig() -> Result<()> {
+    let machine = Machine::new()?;
+    machine.file("kubeconfig", "contexts: 7")?;
+    let said = machine.run(&["status", "--src", "shop-a", "--dst", "shop-b", "web"])?;
+    ensure!(said.code == Some(2), "{said:?}");
+    ensure!(said.stderr.starts_with("error: ") && said.stderr.contains("kubeconfig"), "{said:?}");
+    ensure!(said.stderr.ends_with("hint: `kubectl config view` shows what kubectl would use\n"), "{said:?}");
+    Ok(())
+}
+
+fn contradiction() -> Result<()> {
+    let machine = Machine::new()?;
+    machine.file("m.yaml", DOCUMENT)?;
+    machine.run(&["run", "--yes", "-f", "m.yaml", "--order", "one-by-one"])?.expect(
+        2,
+        "",
+        "error: --order says \"one-by-one\", but `spec.order` of the document says \"together\"\n\
+         left behind: nothing: neither cluster was changed\n\
+         hint: leave --order out, or change the document\n",
+    );
+    machine.run(&["status", "-f", "m.yaml", "--dst", "shop-a"])?.expect(
+        2,
+        "",
+        "error: --dst says {\"context\":\"shop-a\"}, but `spec.destCluster` of the document says {\"context\":\"shop-b\"}\n\
+         left behind: nothing: neither cluster was changed\n\
+         hint: leave --dst out, or change the document\n",
+    );
+    Ok(())
+}
+
+fn unknown_field() -> Result<()> {
+    let machine = Machine::new()?;
+    machine.file("m.yaml", &DOCUMENT.replace("destCluster", "dstCluster"))?;
+    machine.run(&["plan", "-f", "m.yaml"])?.expect(
+        2,
+        "",
+        "error: m.yaml: there is no field `spec.dstCluster`\nleft behind: nothing: neither cluster was changed\n\
+         hint: did you mean `destCluster`, `sourceCluster`?\n",
+    );
+    Ok(())
+}
+
+fn two_documents() -> Result<()> {
+    let machine = Machine::new()?;
+    machine.file("m.yaml", &format!("{DOCUMENT}---\n{DOCUMENT}"))?;
+    machine.run(&["plan", "-f", "m.yaml"])?.expect(
+        2,
+        "",
+        "error: m.yaml: there must be one document, but there are 2\nleft behind: nothing: neither cluster was changed\n\
+         hint: write one migration into one file\n",
+    );
+    Ok(())
+}
+
+fn finalize_and_until() -> Result<()> {
+    let machine = Machine::new()?;
+    let said = machine.run(&["run", "--finalize", "--until", "swing", "web"])?;
+    ensure!(said.code == Some(2), "{said:?}");
+    ensure!(said.stderr.contains("'--finalize' cannot be used with '--until <PHASE>'"), "{said:?}");
+    Ok(())
+}
+
+fn both_idle() -> Result<()> {
+    let said = Machine::new()?.run(&["preflight", "--include-idle-claims", "--leave-idle-claims", "web"])?;
+    ensure!(said.code == Some(2) && said.stderr.contains("cannot be used with"), "{said:?}");
+    Ok(())
+}
+
+fn no_answer() -> Result<()> {
+    let said = Machine::new()?.run(&["preflight", "--src", "shop-a", "--dst", "shop-b", "web"])?;
+    ensure!(said.code == Some(3), "{said:?}");
+    let blocks = said.stdout.lines().filter(|line| line.starts_with("PF-1 blocks: ")).count();
+    ensure!(blocks == 2, "both clusters are named: {said:?}");
+    Ok(())
+}
+
+fn no_answer_for_run() -> Result<()> {
+    let said = Machine::new()?.run(&["run", "--yes", "--src", "shop-a", "--dst", "shop-b", "web"])?;
+    ensure!(said.code == Some(3), "{said:?}");
+    let end =
+        "hint: do what the findings say, then look again: `sts-migrate preflight --src shop-a --dst shop-b web`\n";
+    ensure!(said.stderr.ends_with(end), "{said:?}");
+    Ok(())
+}
