@@ -45,17 +45,21 @@ pub fn volume(plan: &Plan, volume: &VolumePlan) -> Value {
     spec.shift_remove("volumeAttributesClassName");
     if let Some(in_tree) = spec.shift_remove("awsElasticBlockStore").filter(|source| !source.is_null()) {
         spec.insert("csi".to_owned(), csi_form(&in_tree, volume));
-    } else if let Some(attributes) = spec.get_mut("csi").and_then(|csi| csi.get_mut("volumeAttributes")) {
-        if let Some(attributes) = attributes.as_object_mut() {
-            attributes.shift_remove(PROVISIONER_IDENTITY);
-        }
+    } else if let Some(csi) = spec.get_mut("csi")
+        && let Some(attributes) = csi.get_mut("volumeAttributes").and_then(Value::as_object_mut)
+    {
+        attributes.shift_remove(PROVISIONER_IDENTITY);
     }
     if !spec.get("capacity").is_some_and(Value::is_object) {
         spec.insert("capacity".to_owned(), json!({}));
     }
     spec["capacity"]["storage"] = gib_quantity(volume.size_gib).into();
     spec.insert("persistentVolumeReclaimPolicy".to_owned(), "Retain".into());
-    spec.insert("storageClassName".to_owned(), destination_class(plan, volume).into());
+    // Of a PV, unlike of a claim, no class and the empty class are one, and the API shows it as missing.
+    match destination_class(plan, volume) {
+        "" => spec.shift_remove("storageClassName"),
+        class => spec.insert("storageClassName".to_owned(), class.into()),
+    };
     spec.insert("volumeMode".to_owned(), volume_mode(before).into());
     spec.insert("claimRef".to_owned(), claim_reference(&plan.destination.namespace, &volume.claim));
     spec.insert(
