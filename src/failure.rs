@@ -73,7 +73,7 @@ impl Failure {
     }
 
     /// Returns the failure as a refusal (exit 4) when somebody else is at work.
-    pub(crate) fn as_refusal_if(mut self, is_taken: bool) -> Failure {
+    pub(crate) fn refusing_if(mut self, is_taken: bool) -> Failure {
         if is_taken {
             self.exit = Exit::Refused;
         }

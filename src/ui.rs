@@ -108,13 +108,21 @@ impl Ui {
             }
         }
         loop {
-            match prompt::line("order [1/2/q]:").await?.as_str() {
+            match self.ask_line("order [1/2/q]:").await?.as_str() {
                 "1" | "one-by-one" => return Some(Order::OneByOne),
                 "2" | "together" => return Some(Order::Together),
                 "q" | "n" | "" => return None,
                 _ => {}
             }
         }
+    }
+
+    /// Asks for a line, with the bars out of the way.
+    async fn ask_line(&mut self, question: &str) -> Option<String> {
+        self.bars.hide();
+        let line = prompt::line(question).await;
+        self.bars.unhide();
+        line
     }
 
     /// Lets a person choose one of several; `None` when nothing was chosen.
@@ -124,7 +132,7 @@ impl Ui {
             self.say(&format!("  {}) {item}", index + 1));
         }
         loop {
-            let line = prompt::line(&format!("which one [1-{}/q]:", items.len())).await?;
+            let line = self.ask_line(&format!("which one [1-{}/q]:", items.len())).await?;
             match line.parse::<usize>() {
                 Ok(number) if (1..=items.len()).contains(&number) => return Some(number - 1),
                 _ if matches!(line.as_str(), "q" | "n" | "") => return None,

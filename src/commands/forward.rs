@@ -244,7 +244,7 @@ async fn new(opened: &mut Opened, target: &Target, ui: &mut Ui) -> Result<Plan, 
         ui.say(line);
     }
     if checks::blocks(&findings, request.force) {
-        return Err(blocked(opened, &[], request.force).as_refusal_if(findings.iter().any(is_taken)));
+        return Err(blocked(opened, &[], request.force).refusing_if(findings.iter().any(is_taken)));
     }
     ui.tell_before_freeze(
         findings

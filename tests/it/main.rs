@@ -13,6 +13,7 @@ mod cli;
 mod judge_proof;
 mod node;
 mod prompts;
+mod readme;
 mod support;
 
 /// Tests side by side, unless `--test-threads` says otherwise: they mostly wait.
@@ -24,10 +25,11 @@ fn main() -> ExitCode {
 
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let trials = [bed::trials(), cli::trials(), judge_proof::trials(), node::trials(), prompts::trials()]
-        .into_iter()
-        .flatten()
-        .collect::<Vec<_>>();
+    let trials =
+        [bed::trials(), cli::trials(), judge_proof::trials(), node::trials(), prompts::trials(), readme::trials()]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>();
 
     let needs_bed = trials.iter().any(|trial| {
         trial.kind() == support::NEEDS_BED && !arguments.is_filtered_out(trial) && !arguments.is_ignored(trial)
