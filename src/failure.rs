@@ -155,7 +155,8 @@ mod tests {
 
     #[test]
     fn the_nearest_name_comes_first_and_strangers_are_left_out() {
-        assert_eq!(nearest("wbe", ["api", "web", "web-2"]), ["web", "web-2"]);
+        assert_eq!(nearest("wbe", ["api", "web", "web-2"]), ["web"]);
+        assert_eq!(nearest("prod", ["prod-eu", "prod", "pros"]), ["prod", "pros", "prod-eu"]);
         assert_eq!(did_you_mean("zzz", ["api"]), "there are `api`");
     }
 }

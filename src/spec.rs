@@ -281,3 +281,41 @@ impl fmt::Display for Difference {
         write!(formatter, "{what}: the migration began with {planned}, now it is {asked}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures;
+
+    #[test]
+    fn what_was_not_said_again_is_as_it_began() {
+        assert_eq!(Spec::default().differences(&fixtures::plan(2, 1)), []);
+    }
+
+    #[test]
+    fn other_choices_are_named_with_both_values() {
+        let spec = Spec {
+            order: Some(Order::Together),
+            dest_namespace: Some("elsewhere".to_owned()),
+            storage_class_map: Some([("gp2".to_owned(), "gp3".to_owned())].into()),
+            detach_timeout: "9m".parse().ok(),
+            ..Spec::default()
+        };
+        let differences: Vec<String> =
+            spec.differences(&fixtures::plan(2, 1)).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            differences,
+            [
+                "--dst-namespace: the migration began with market, now it is elsewhere",
+                "--order: the migration began with one-by-one, now it is together",
+                "--storage-class-map: the migration began with none, now it is gp2=gp3",
+            ]
+        );
+    }
+
+    #[test]
+    fn durations_are_one_word() {
+        assert_eq!("90s".parse::<Span>().map(|span| span.to_string()), Ok("1m30s".to_owned()));
+        assert!("soon".parse::<Span>().is_err());
+    }
+}

@@ -172,3 +172,69 @@ pub(super) fn advice(stop: &Stop, plan: &Plan, typed: &Typed, contexts: &Context
         Stop::Stuck { .. } => Advice::pause("report it, with `-vv` and `--events FILE`".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::SubjectArgs;
+    use crate::fixtures;
+    use crate::plan::IdleClaims;
+
+    fn advised(stop: &Stop) -> Advice {
+        let subject = SubjectArgs { src: Some("old".into()), dst: Some("new".into()), ..SubjectArgs::default() };
+        let typed = Typed::new("sts-migrate", &subject);
+        let contexts = Contexts { source: "old".to_owned(), destination: "new".to_owned() };
+        advice(stop, &fixtures::plan(2, 1), &typed, &contexts)
+    }
+
+    #[test]
+    fn what_is_not_this_commands_turn_is_refused_and_the_rest_pauses() {
+        let side = Side::Source;
+        let refusals = [
+            Stop::SeveralSets,
+            Stop::OtherCluster { side, planned: "1".into(), found: "2".into() },
+            Stop::Record { side, reason: "torn".into() },
+            Stop::OtherMigration { side, id: "m".into() },
+            Stop::OtherPlan { side },
+            Stop::RollbackBegun,
+            Stop::PointOfNoReturn,
+            Stop::Ended { outcome: "Completed" },
+        ];
+        for stop in refusals {
+            assert!(stop.is_refusal());
+            assert_eq!(advised(&stop).exit, Exit::Refused, "{stop}");
+        }
+        let pauses = [
+            Stop::SetVanished,
+            Stop::PlanMissing { side },
+            Stop::TimedOut { waited_for: "x".into(), seconds: 300 },
+            Stop::NodeNotReady { node: "n".into(), pod: "web-0".into() },
+        ];
+        for stop in pauses {
+            assert_eq!(advised(&stop).exit, Exit::Failed, "{stop}");
+        }
+        assert_eq!(advised(&Stop::Idle { choice: IdleClaims::Undecided }).exit, Exit::Findings);
+    }
+
+    #[test]
+    fn hints_are_commands_for_the_contexts_of_this_run() {
+        let scaled = advised(&Stop::Scaled { replicas: 5, handed_over: 1 });
+        assert_eq!(
+            scaled.hints,
+            ["stop whoever scales it, then: `kubectl --context new -n market scale statefulset web --replicas 1`"]
+        );
+        let changed = advised(&Stop::SetChanged { differences: vec!["image".into()] });
+        let wanted = "take the plan back and begin anew: `sts-migrate rollback --src old --dst new`, then `sts-migrate run --src old --dst new`";
+        assert_eq!(changed.hints, [wanted]);
+    }
+
+    #[test]
+    fn a_missing_plan_is_copied_from_the_other_side() {
+        let hints = advised(&Stop::PlanMissing { side: Side::Destination }).hints;
+        assert!(
+            hints[0].starts_with("copy it from the source cluster: `kubectl --context old -n shop get secret"),
+            "{hints:?}"
+        );
+        assert!(hints[0].ends_with("kubectl --context new -n market create -f -`"), "{hints:?}");
+    }
+}

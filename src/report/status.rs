@@ -7,13 +7,19 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::decide::Until;
-use crate::plan::{OrdinalPlan, Plan, SetPlan};
+use crate::plan::Plan;
 use crate::record::lease::Holder as LeaseHolder;
-use crate::record::{Cutover, Direction, LastFailure, Outcome, Record, Subject, in_force, stem};
+use crate::record::{Direction, LastFailure, Record, Subject, in_force, stem};
 use crate::report::{count, names};
 use crate::spec::{API_VERSION, KIND};
-use crate::world::{Answer, Holder, Kind, Object, Read, Side, World};
+use crate::world::{Answer, Holder, Kind, Read, Side, World};
+
+mod phases;
+mod places;
+
+pub(crate) use phases::reached;
+use phases::{next, phase};
+use places::ordinals;
 
 /// Phase of a migration, in the words of the document's `status.phase`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -318,49 +324,6 @@ impl Status {
 /// How a volume that nobody holds is called.
 const FREE: &str = "nobody";
 
-fn phase(plan: Option<&Plan>, record: Option<&Record>, world: &World, is_locked: bool) -> Phase {
-    let Some(record) = record else {
-        return if is_locked { Phase::PreFlightChecks } else { Phase::Pending };
-    };
-    match record.outcome {
-        Some(Outcome::Completed) => return Phase::Completed,
-        Some(Outcome::RolledBack) => return Phase::RolledBack,
-        None => {}
-    }
-    if record.last_failure.is_some() && !is_locked {
-        return Phase::Failed;
-    }
-    if record.direction == Direction::Back {
-        return Phase::RollingBack;
-    }
-    match reached(plan, record, world) {
-        Some(Until::Swing | Until::Cutover | Until::Finalize) => Phase::Finalizing,
-        Some(Until::Freeze) => Phase::MigratingPods,
-        Some(Until::Prepare) | None => Phase::FreezingSource,
-    }
-}
-
-/// Returns the last phase that is complete, going forward, as far as that can be seen.
-pub(crate) fn reached(plan: Option<&Plan>, record: &Record, world: &World) -> Option<Until> {
-    if record.cutover == Cutover::Done || record.deleting {
-        return Some(Until::Cutover);
-    }
-    let set = plan?.sets.first()?;
-    let in_destination = world.object(Side::Destination, Kind::StatefulSet, &set.name);
-    if in_destination.is_some_and(|found| set.replicas() > 0 && available(found) >= set.replicas()) {
-        return Some(Until::Swing);
-    }
-    let is_gone = matches!(world.get(Side::Source, Kind::StatefulSet, &set.name), Answer::Absent { .. });
-    if record.frozen_at.is_some() && is_gone {
-        return Some(if set.replicas() == 0 { Until::Swing } else { Until::Freeze });
-    }
-    in_destination.map(|_| Until::Prepare)
-}
-
-fn available(set: &Object) -> i64 {
-    set.number("/status/availableReplicas").unwrap_or_default().min(set.replicas())
-}
-
 fn lock(world: &World, side: Side, name: &str) -> Option<Lock> {
     let lease = world.object(side, Kind::Lease, &stem(Subject::Set, name))?;
     let identity = lease.text("/spec/holderIdentity").filter(|identity| !identity.is_empty())?;
@@ -370,100 +333,6 @@ fn lock(world: &World, side: Side, name: &str) -> Option<Lock> {
     };
     let renewed_at = lease.text("/spec/renewTime").unwrap_or("never").to_owned();
     Some(Lock { holder, renewed_at })
-}
-
-fn ordinals(plan: &Plan, world: &World) -> Vec<Ordinal> {
-    let mut all = Vec::new();
-    for set in &plan.sets {
-        let replicas = world.object(Side::Destination, Kind::StatefulSet, &set.name).map_or(0, Object::replicas);
-        for (index, ordinal) in set.ordinals.iter().enumerate() {
-            let (location, state) = locate(set, ordinal, world, (index as i64) < replicas);
-            let volumes = ordinal.volumes.iter().map(|volume| Volume {
-                claim: volume.claim.clone(),
-                volume: volume.volume.to_string(),
-                held_by: held_by(world, &volume.volume),
-            });
-            all.push(Ordinal { pod: set.pod_name(ordinal.ordinal), location, state, volumes: volumes.collect() });
-        }
-    }
-    // Stable: within a place the ordinals stay in their order.
-    all.sort_by_key(|ordinal| ordinal.location != Location::Neither);
-    all
-}
-
-fn locate(set: &SetPlan, ordinal: &OrdinalPlan, world: &World, is_handed_over: bool) -> (Location, String) {
-    let name = set.pod_name(ordinal.ordinal);
-    let [source, destination] = Side::BOTH.map(|side| world.get(side, Kind::Pod, &name));
-    match (source, destination) {
-        (Answer::Present { object, .. }, _) if !object.is_terminating() => (Location::Source, pod_state(object)),
-        (_, Answer::Present { object, .. }) if !object.is_terminating() => (Location::Destination, pod_state(object)),
-        (Answer::Unknown(unknown), _) | (_, Answer::Unknown(unknown)) => (Location::Unknown, unknown.reason.clone()),
-        (Answer::Unread, _) | (_, Answer::Unread) => (Location::Unknown, "not looked at".to_owned()),
-        (Answer::Present { .. }, _) => (Location::Neither, "its pod is ending in the source cluster".to_owned()),
-        (_, Answer::Present { .. }) => (Location::Neither, "its pod is ending in the destination cluster".to_owned()),
-        (Answer::Absent { .. }, Answer::Absent { .. }) if is_handed_over => {
-            (Location::Neither, "handed over, the destination cluster has not started it".to_owned())
-        }
-        (Answer::Absent { .. }, Answer::Absent { .. }) => (Location::Neither, "it has no pod".to_owned()),
-    }
-}
-
-fn pod_state(pod: &Object) -> String {
-    let node = pod.text("/spec/nodeName").map(|node| format!(" on node {node}")).unwrap_or_default();
-    match (pod.condition("Ready"), pod.text("/status/phase")) {
-        (Some("True"), _) => format!("Ready{node}"),
-        (_, Some(phase)) => format!("{phase}, not Ready{node}"),
-        (_, None) => format!("not Ready{node}"),
-    }
-}
-
-fn held_by(world: &World, volume: &crate::world::VolumeId) -> String {
-    match world.holder(volume) {
-        Holder::Side(side) => format!("{side} cluster"),
-        Holder::Moving(side) => format!("{side} cluster, attaching or detaching"),
-        Holder::Free => FREE.to_owned(),
-        Holder::Other(instance) => format!("{instance}, a node of neither cluster"),
-        Holder::Unknown => "unknown".to_owned(),
-    }
-}
-
-fn next(
-    plan: Option<&Plan>,
-    record: Option<&Record>,
-    world: &World,
-    lock: Option<&Lock>,
-    type_in: &impl Fn(&str) -> String,
-) -> Next {
-    let says = |what: &str, commands: &[&str]| Next {
-        what: what.to_owned(),
-        commands: commands.iter().map(|command| type_in(command)).collect(),
-    };
-    if let Some(lock) = lock {
-        return says(&format!("{} is at work on it; look again", lock.holder), &["status"]);
-    }
-    let Some(record) = record else {
-        return says("nothing was done yet", &["run"]);
-    };
-    match record.outcome {
-        Some(Outcome::Completed) => return says("nothing, the set lives in the destination cluster", &[]),
-        Some(Outcome::RolledBack) => return says("nothing, the set lives in the source cluster", &["run"]),
-        None => {}
-    }
-    if record.direction == Direction::Back {
-        return says("finish the rollback", &["rollback"]);
-    }
-    if record.deleting {
-        return says("finish deleting in the source cluster; there is no way back", &["finalize"]);
-    }
-    match reached(plan, record, world) {
-        Some(Until::Cutover | Until::Finalize) => {
-            says("delete what is left in the source cluster, or go back", &["finalize", "rollback"])
-        }
-        Some(Until::Swing) => says("cut over, then finalize; or go back", &["run", "rollback"]),
-        Some(Until::Freeze) => says("move the pods that are left, or go back", &["run", "rollback"]),
-        Some(Until::Prepare) => says("freeze the source, or go back", &["run", "rollback"]),
-        None => says("prepare, or go back", &["run", "rollback"]),
-    }
 }
 
 fn remarks(plan: Option<&Plan>, record: Option<&Record>, world: &World, name: &str) -> Vec<String> {
@@ -502,3 +371,6 @@ fn remarks(plan: Option<&Plan>, record: Option<&Record>, world: &World, name: &s
     }
     remarks
 }
+
+#[cfg(test)]
+mod tests;

@@ -203,3 +203,89 @@ fn claims(set: &SetPlan) -> String {
 fn noun(number: usize, noun: &str) -> String {
     if number == 1 { noun.to_owned() } else { format!("{number} {noun}s") }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::fixtures;
+    use crate::record::Record;
+    use crate::world::Object;
+
+    /// Returns what is asked of the sample plan of two ordinals; the record says when it was frozen.
+    fn asked(confirmation: &Confirmation) -> String {
+        let plan = fixtures::plan(2, 1);
+        let mut world = fixtures::world(&plan);
+        let record = Record::first(&plan).next(|record| record.frozen_at = Some("2026-03-01T22:00:00Z".to_owned()));
+        let action = Action::record(&plan, Side::Source, &plan.stem(), &record, None);
+        let Verb::Create { object, .. } = action.verb else { panic!("a first record is created") };
+        world.seq += 1;
+        let seq = world.seq;
+        world.shelf_mut(Side::Source, Kind::ConfigMap).put(seq, &plan.stem(), Ok(Some(Object(object))));
+        question(confirmation, &plan, &world).join("\n")
+    }
+
+    #[test]
+    fn the_freeze_says_that_nothing_goes_down_and_nothing_heals() {
+        assert_eq!(
+            asked(&Confirmation::Freeze),
+            "freeze: the object StatefulSet web in a/shop is deleted; nothing goes down\n\
+             \x20 its 2 pods web-0, web-1 run on, its 2 claims data-web-0, data-web-1 stay bound\n\
+             \x20 from then on no controller heals these pods until they have moved, or you roll back"
+        );
+    }
+
+    #[test]
+    fn a_pod_is_named_with_its_volumes_and_since_when_nothing_heals() {
+        let text = asked(&Confirmation::Pod(1));
+        let volume = &fixtures::plan(2, 1).sets[0].ordinals[1].volumes[0].volume;
+        assert_eq!(
+            text,
+            format!(
+                "swing: pod web-1 in a/shop is stopped, grace period 30 s\n\
+                 \x20 web-1 starts again in b/market on volume {volume}\n\
+                 \x20 since 2026-03-01T22:00:00Z pods that are still in the source have no controller that would heal them"
+            )
+        );
+    }
+
+    #[test]
+    fn the_order_of_stopping_is_said_for_all_pods() {
+        let first = asked(&Confirmation::AllPods);
+        assert!(first.starts_with("swing: all 2 pods web-0, web-1 in a/shop are stopped, highest first"), "{first}");
+    }
+
+    #[test]
+    fn deleting_says_that_there_is_no_way_back_and_what_stays() {
+        let text = asked(&Confirmation::Deleting);
+        assert!(text.contains("THERE IS NO WAY BACK"), "{text}");
+        assert!(text.contains("2 claims data-web-0, data-web-1"), "{text}");
+        assert!(text.contains("what stays: the EBS volumes vol-"), "{text}");
+    }
+
+    #[test]
+    fn the_rollback_says_that_writes_stay_and_may_be_unreadable() {
+        let text = asked(&Confirmation::Rollback);
+        assert!(text.contains("what the pods wrote in the destination stays on the volumes"), "{text}");
+        assert!(text.contains("the old one in the source may be unable to read it"), "{text}");
+        assert!(text.contains("no pod of the set runs in b/market"), "{text}");
+    }
+
+    #[test]
+    fn acts_of_one_kind_are_one_line() {
+        let create = |kind: Kind, name: &str| {
+            let object = json!({ "metadata": { "name": name } });
+            Action::create(Step::CreateClaim, Side::Destination, kind, object)
+        };
+        let claim = Kind::PersistentVolumeClaim;
+        let actions = [create(claim, "data-web-0"), create(claim, "data-web-1"), create(Kind::Service, "web")];
+        assert_eq!(
+            acts(&actions),
+            [
+                "create PersistentVolumeClaims data-web-0, data-web-1 in the destination cluster",
+                "create Service web in the destination cluster"
+            ]
+        );
+    }
+}

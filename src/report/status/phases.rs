@@ -1,0 +1,91 @@
+//! How far a migration is, and what comes next.
+
+use super::{Lock, Next, Phase};
+use crate::decide::Until;
+use crate::plan::Plan;
+use crate::record::{Cutover, Direction, Outcome, Record};
+use crate::world::{Answer, Kind, Object, Side, World};
+
+/// Returns the phase in the words of the document.
+pub(super) fn phase(plan: Option<&Plan>, record: Option<&Record>, world: &World, is_locked: bool) -> Phase {
+    let Some(record) = record else {
+        return if is_locked { Phase::PreFlightChecks } else { Phase::Pending };
+    };
+    match record.outcome {
+        Some(Outcome::Completed) => return Phase::Completed,
+        Some(Outcome::RolledBack) => return Phase::RolledBack,
+        None => {}
+    }
+    if record.last_failure.is_some() && !is_locked {
+        return Phase::Failed;
+    }
+    if record.direction == Direction::Back {
+        return Phase::RollingBack;
+    }
+    match reached(plan, record, world) {
+        Some(Until::Swing | Until::Cutover | Until::Finalize) => Phase::Finalizing,
+        Some(Until::Freeze) => Phase::MigratingPods,
+        Some(Until::Prepare) | None => Phase::FreezingSource,
+    }
+}
+
+/// Returns the last phase that is complete, going forward, as far as that can be seen.
+pub(crate) fn reached(plan: Option<&Plan>, record: &Record, world: &World) -> Option<Until> {
+    if record.cutover == Cutover::Done || record.deleting {
+        return Some(Until::Cutover);
+    }
+    let set = plan?.sets.first()?;
+    let in_destination = world.object(Side::Destination, Kind::StatefulSet, &set.name);
+    if in_destination.is_some_and(|found| set.replicas() > 0 && available(found) >= set.replicas()) {
+        return Some(Until::Swing);
+    }
+    let is_gone = matches!(world.get(Side::Source, Kind::StatefulSet, &set.name), Answer::Absent { .. });
+    if record.frozen_at.is_some() && is_gone {
+        return Some(if set.replicas() == 0 { Until::Swing } else { Until::Freeze });
+    }
+    in_destination.map(|_| Until::Prepare)
+}
+
+fn available(set: &Object) -> i64 {
+    set.number("/status/availableReplicas").unwrap_or_default().min(set.replicas())
+}
+
+/// Returns what comes next and what to type.
+pub(super) fn next(
+    plan: Option<&Plan>,
+    record: Option<&Record>,
+    world: &World,
+    lock: Option<&Lock>,
+    type_in: &impl Fn(&str) -> String,
+) -> Next {
+    let says = |what: &str, commands: &[&str]| Next {
+        what: what.to_owned(),
+        commands: commands.iter().map(|command| type_in(command)).collect(),
+    };
+    if let Some(lock) = lock {
+        return says(&format!("{} is at work on it; look again", lock.holder), &["status"]);
+    }
+    let Some(record) = record else {
+        return says("nothing was done yet", &["run"]);
+    };
+    match record.outcome {
+        Some(Outcome::Completed) => return says("nothing, the set lives in the destination cluster", &[]),
+        Some(Outcome::RolledBack) => return says("nothing, the set lives in the source cluster", &["run"]),
+        None => {}
+    }
+    if record.direction == Direction::Back {
+        return says("finish the rollback", &["rollback"]);
+    }
+    if record.deleting {
+        return says("finish deleting in the source cluster; there is no way back", &["finalize"]);
+    }
+    match reached(plan, record, world) {
+        Some(Until::Cutover | Until::Finalize) => {
+            says("delete what is left in the source cluster, or go back", &["finalize", "rollback"])
+        }
+        Some(Until::Swing) => says("cut over, then finalize; or go back", &["run", "rollback"]),
+        Some(Until::Freeze) => says("move the pods that are left, or go back", &["run", "rollback"]),
+        Some(Until::Prepare) => says("freeze the source, or go back", &["run", "rollback"]),
+        None => says("prepare, or go back", &["run", "rollback"]),
+    }
+}

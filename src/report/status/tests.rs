@@ -1,0 +1,221 @@
+//! What status says at the boundaries of a migration.
+
+use serde_json::json;
+
+use super::*;
+use crate::fixtures;
+use crate::plan::MIGRATION_ANNOTATION;
+use crate::record::{Cutover, Outcome};
+use crate::world::{Attachment, AttachmentState, Object, VolumeState};
+
+/// A migration of two ordinals, its record and what is seen of it.
+struct Scene {
+    plan: Plan,
+    record: Record,
+    world: World,
+}
+
+impl Scene {
+    /// Nothing but plan and records was written.
+    fn begun() -> Scene {
+        let plan = fixtures::plan(2, 1);
+        let world = fixtures::world(&plan);
+        Scene { record: Record::first(&plan), plan, world }
+    }
+
+    /// The set in A is gone, B's stands with so many replicas; none of A's pods has moved.
+    fn frozen(replicas: i64) -> Scene {
+        let mut scene = Scene::begun();
+        scene.record.frozen_at = Some("2026-03-01T22:00:00Z".to_owned());
+        scene.put(Side::Source, Kind::StatefulSet, "web", None);
+        let set = json!({
+            "metadata": { "name": "web", "annotations": { MIGRATION_ANNOTATION: scene.plan.mark() } },
+            "spec": { "replicas": replicas },
+            "status": { "availableReplicas": replicas },
+        });
+        scene.put(Side::Destination, Kind::StatefulSet, "web", Some(set));
+        scene
+    }
+
+    /// The first ordinal has moved.
+    fn halfway() -> Scene {
+        let mut scene = Scene::frozen(1);
+        scene.put(Side::Source, Kind::Pod, "web-0", None);
+        let pod = json!({
+            "metadata": { "name": "web-0" },
+            "spec": { "nodeName": "node-b" },
+            "status": { "phase": "Running", "conditions": [{ "type": "Ready", "status": "True" }] },
+        });
+        scene.put(Side::Destination, Kind::Pod, "web-0", Some(pod));
+        scene.attach(0, Some(fixtures::instance_id(Side::Destination, 0)));
+        scene
+    }
+
+    /// The second ordinal is on its way: stopped in A, its volume free, not yet started in B.
+    fn between() -> Scene {
+        let mut scene = Scene::halfway();
+        scene.put(Side::Source, Kind::Pod, "web-1", None);
+        scene.attach(1, None);
+        scene
+    }
+
+    fn put(&mut self, side: Side, kind: Kind, name: &str, object: Option<serde_json::Value>) {
+        self.world.seq += 1;
+        let seq = self.world.seq;
+        self.world.shelf_mut(side, kind).put(seq, name, Ok(object.map(Object)));
+    }
+
+    fn attach(&mut self, ordinal: usize, instance: Option<String>) {
+        self.world.seq += 1;
+        let seq = self.world.seq;
+        let id = self.plan.sets[0].ordinals[ordinal].volumes[0].volume.clone();
+        let facts = self.world.volumes.get_mut(&id).expect("the volume was described");
+        let Some(Ok((_, Some(known)))) = facts.latest() else { panic!("the volume is known") };
+        let mut volume = known.clone();
+        volume.state = if instance.is_some() { VolumeState::InUse } else { VolumeState::Available };
+        let attached =
+            |instance| Attachment { instance, state: AttachmentState::Attached, delete_on_termination: false };
+        volume.attachments = instance.map(attached).into_iter().collect();
+        facts.put(seq, Ok(Some(volume)));
+    }
+
+    fn lock(&mut self) {
+        let lease = json!({
+            "metadata": { "name": self.plan.stem() },
+            "spec": { "holderIdentity": "dba@laptop/boot/pid/7/99", "renewTime": "2026-03-01T22:01:00Z" },
+        });
+        self.put(Side::Source, Kind::Lease, &self.plan.stem(), Some(lease));
+    }
+
+    fn fail(&mut self) {
+        self.record.last_failure = Some(LastFailure {
+            step: "swing".to_owned(),
+            reason: "waited 300 s for vol-1 to be detached".to_owned(),
+            at: "2026-03-01T22:05:00Z".to_owned(),
+        });
+    }
+
+    fn status(&self) -> Status {
+        Status::new("web", Some(&self.plan), Some(&self.record), &self.world, |subcommand| format!("tool {subcommand}"))
+    }
+}
+
+#[test]
+fn before_the_freeze_all_pods_are_in_the_source() {
+    let status = Scene::begun().status();
+    assert_eq!(status.phase, Phase::FreezingSource);
+    assert!(status.ordinals.iter().all(|ordinal| ordinal.location == Location::Source));
+    assert_eq!(status.without_controller(), None);
+    assert_eq!(status.next.commands, ["tool run", "tool rollback"]);
+}
+
+#[test]
+fn after_the_freeze_it_says_since_when_nothing_heals_the_pods() {
+    let status = Scene::frozen(0).status();
+    assert_eq!(status.phase, Phase::MigratingPods);
+    assert_eq!(
+        status.without_controller().as_deref(),
+        Some("since 2026-03-01T22:00:00Z the pods in the source cluster have no controller that would heal them")
+    );
+}
+
+#[test]
+fn an_ordinal_in_neither_cluster_comes_first_with_its_free_volume() {
+    let scene = Scene::between();
+    let status = scene.status();
+    let places: Vec<(&str, Location)> =
+        status.ordinals.iter().map(|ordinal| (ordinal.pod.as_str(), ordinal.location)).collect();
+    assert_eq!(places, [("web-1", Location::Neither), ("web-0", Location::Destination)]);
+    let volume = &scene.plan.sets[0].ordinals[1].volumes[0].volume;
+    assert_eq!(
+        status.left_behind(),
+        [
+            "pod web-1 running in neither cluster".to_owned(),
+            "pod web-0 in the destination cluster".to_owned(),
+            format!("{volume} attached to nothing (`available` in EC2): keep janitors away"),
+        ]
+    );
+}
+
+#[test]
+fn a_failure_is_the_phase_until_somebody_works_on_it_again() {
+    let mut scene = Scene::halfway();
+    scene.fail();
+    assert_eq!(scene.status().phase, Phase::Failed);
+    scene.lock();
+    let status = scene.status();
+    assert_eq!(status.phase, Phase::MigratingPods);
+    assert_eq!(status.locked_by.map(|lock| lock.holder).as_deref(), Some("dba@laptop (process 7)"));
+    assert_eq!(status.next.commands, ["tool status"]);
+}
+
+#[test]
+fn phases_follow_the_record() {
+    let mut scene = Scene::frozen(2);
+    assert_eq!(scene.status().phase, Phase::Finalizing);
+    scene.record.cutover = Cutover::Done;
+    assert_eq!(scene.status().next.commands, ["tool finalize", "tool rollback"]);
+    scene.record.deleting = true;
+    assert_eq!(scene.status().next.commands, ["tool finalize"]);
+    scene.record.direction = Direction::Back;
+    assert_eq!(scene.status().phase, Phase::RollingBack);
+    scene.record.outcome = Some(Outcome::RolledBack);
+    assert_eq!(scene.status().phase, Phase::RolledBack);
+    scene.record.outcome = Some(Outcome::Completed);
+    let status = scene.status();
+    assert_eq!((status.phase, status.frozen_at), (Phase::Completed, None));
+}
+
+#[test]
+fn what_cannot_be_read_is_unknown_and_not_absent() {
+    let mut scene = Scene::halfway();
+    scene.world.seq += 1;
+    let seq = scene.world.seq;
+    let unknown = crate::world::Unknown { reason: "403".to_owned(), passing: false };
+    scene.world.shelf_mut(Side::Source, Kind::Pod).put_list_unknown(seq, unknown);
+    let status = scene.status();
+    let web_1 = status.ordinals.iter().find(|ordinal| ordinal.pod == "web-1").map(|ordinal| ordinal.location);
+    assert_eq!(web_1, Some(Location::Unknown));
+}
+
+#[test]
+fn the_printed_document_can_be_fed_back() {
+    let scene = Scene::halfway();
+    let document = scene.status().document("web", [("a", "shop"), ("b", "market")], Some(&scene.plan));
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), serde_yaml::to_string(&document).expect("plain data")).expect("the file is written");
+    let spec = crate::spec::read(file.path()).expect("the document is right");
+    assert_eq!(spec.stateful_set_name.as_deref(), Some("web"));
+    assert_eq!(spec.differences(&scene.plan), []);
+}
+
+#[test]
+fn the_text_names_every_pod_and_what_to_type() {
+    let mut scene = Scene::between();
+    scene.fail();
+    let text = scene.status().text("web", Some(&scene.plan));
+    let [moved, moving] = [0, 1].map(|ordinal| scene.plan.sets[0].ordinals[ordinal].volumes[0].volume.clone());
+    let place = |side: Side| format!("{}/{}", scene.plan.place(side).context, scene.plan.place(side).namespace);
+    assert_eq!(
+        text,
+        format!(
+            "StatefulSet web: {} → {}, one-by-one\n\
+             migration {} (attempt 1)\n\
+             phase: Failed\n\
+             last failure: waited 300 s for vol-1 to be detached (in swing, at 2026-03-01T22:05:00Z)\n\
+             locked by: nobody\n\
+             remark: there is no record in the source cluster\n\
+             remark: there is no record in the destination cluster\n\
+             \x20 web-1: in NEITHER cluster, it has no pod\n\
+             \x20   data-web-1 {moving}: nobody\n\
+             \x20 web-0: destination, Ready on node node-b\n\
+             \x20   data-web-0 {moved}: destination cluster\n\
+             next: move the pods that are left, or go back\n\
+             \x20 tool run\n\
+             \x20 tool rollback\n",
+            place(Side::Source),
+            place(Side::Destination),
+            scene.plan.id,
+        )
+    );
+}
