@@ -36,19 +36,21 @@ const fn right(side: Side, kind: Kind, verbs: &'static [&'static str]) -> Right 
 /// Everything that the program does, read by [`needed`](super::needed), `check` and [`rules`].
 const RIGHTS: &[Right] = &[
     // Lock, plan and record.
-    right(Side::Source, Kind::Lease, &["get", "create", "update", "patch", "delete"]),
+    right(Side::Source, Kind::Lease, &["get", "create", "patch", "delete"]),
     right(Side::Source, Kind::Secret, &["get", "create", "delete"]),
-    right(Side::Source, Kind::ConfigMap, &["get", "create", "patch"]),
-    right(Side::Destination, Kind::Lease, &["get", "create", "update", "patch", "delete"]),
+    right(Side::Source, Kind::ConfigMap, &["get", "list", "create", "patch"]),
+    right(Side::Destination, Kind::Lease, &["get", "create", "patch", "delete"]),
     right(Side::Destination, Kind::Secret, &["get", "create", "delete"]),
-    right(Side::Destination, Kind::ConfigMap, &["get", "create", "patch"]),
+    right(Side::Destination, Kind::ConfigMap, &["get", "list", "create", "patch"]),
     // Forward in A: Retain, freeze, owner references, pods; at the end claims, PVs, revisions; going
-    // back the set, and PVs and claims that somebody broke.
+    // back the set, and PVs and claims that somebody broke. What a call of another run could hit is
+    // patched before a lock is taken over, pods on both sides too.
     right(Side::Source, Kind::StatefulSet, OWN),
     right(Side::Source, Kind::PersistentVolume, OWN),
     right(Side::Source, Kind::PersistentVolumeClaim, OWN),
     right(Side::Source, Kind::Pod, END),
     right(Side::Source, Kind::ControllerRevision, END),
+    right(Side::Source, Kind::Service, LOOK),
     right(Side::Source, Kind::VolumeAttachment, LOOK),
     right(Side::Source, Kind::Node, LOOK),
     right(Side::Source, Kind::Namespace, GET),
@@ -58,13 +60,12 @@ const RIGHTS: &[Right] = &[
     right(Side::Destination, Kind::PersistentVolumeClaim, OWN),
     right(Side::Destination, Kind::Service, OWN),
     right(Side::Destination, Kind::Ingress, OWN),
-    right(Side::Destination, Kind::Pod, &["get", "list", "watch", "delete"]),
+    right(Side::Destination, Kind::Pod, END),
     right(Side::Destination, Kind::ControllerRevision, END),
     right(Side::Destination, Kind::VolumeAttachment, LOOK),
     right(Side::Destination, Kind::Node, LOOK),
     right(Side::Destination, Kind::Namespace, GET),
     // Preflight only.
-    right(Side::Source, Kind::Service, READ),
     right(Side::Source, Kind::Ingress, READ),
     right(Side::Source, Kind::StorageClass, READ),
     right(Side::Source, Kind::PodDisruptionBudget, READ),

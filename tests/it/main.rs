@@ -12,6 +12,7 @@ mod bed;
 mod cli;
 mod judge_proof;
 mod node;
+mod preflight;
 mod prompts;
 mod readme;
 mod support;
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
     let trials =
-        [bed::trials(), cli::trials(), judge_proof::trials(), node::trials(), prompts::trials(), readme::trials()]
+        [bed::trials(), cli::trials(), judge_proof::trials(), node::trials(), preflight::trials(), prompts::trials(), readme::trials()]
             .into_iter()
             .flatten()
             .collect::<Vec<_>>();

@@ -1,0 +1,620 @@
+//! Preflight on the bed: what it refuses, it refuses with its code and exit 3, and both clusters stay
+//! as they were.
+//!
+//! Each refusal is staged on a set of its own. `preflight` and `run --yes` must both refuse; afterwards
+//! the namespaces are compared, and the audit logs may show no write of the tool's.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bed::ec2::VolumePatch;
+use bed::node::PodKnobs;
+use bed::workload::{Class, Snapshot, USUAL_CLASS, Workload, apply, exists, namespace, snapshot, until, volume_of};
+use bed::{Bed, Cluster, Tool, users};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::rbac::v1::PolicyRule;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{Api, Client};
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+use sts_migrate::checks::rights::rules;
+use sts_migrate::record::{Subject, stem};
+use sts_migrate::world::Side;
+
+use crate::support::{Ended, Operator, on_bed};
+
+/// Name of the set that shall move.
+const SET: &str = "web";
+
+/// How long the controllers may take for anything.
+const PATIENT: Duration = Duration::from_secs(60);
+
+/// Exit code of findings that block.
+const FINDINGS: i32 = 3;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = vec![
+        on_bed("preflight::a_fine_set_passes_and_nothing_is_written", fine),
+        on_bed("preflight::the_listed_rights_are_enough_for_a_whole_migration", enough),
+        on_bed("preflight::one_right_less_is_refused", one_less),
+    ];
+    trials.extend(of_the_command());
+    trials.extend(of_the_set());
+    trials.extend(of_claims());
+    trials.extend(of_volumes());
+    trials.extend(of_the_destination());
+    trials
+}
+
+/// A set that is up in A, and how it is asked for.
+struct Stage {
+    bed: &'static Bed,
+    a: Client,
+    b: Client,
+    namespace: String,
+    /// The tool's identity: its user may be another one.
+    tool: Tool,
+    source: String,
+    destination: String,
+    set: String,
+    flags: Vec<String>,
+    /// What `run` exits with, where that is not the exit code of findings.
+    run_code: i32,
+}
+
+/// Returns the identity of all refusals: as none may write, they need not be told apart.
+fn shared_tool(bed: &'static Bed) -> Tool {
+    static TOOL: OnceLock<Tool> = OnceLock::new();
+    TOOL.get_or_init(|| bed.take_tool()).clone()
+}
+
+impl Stage {
+    async fn new(bed: &'static Bed, name: &str, workload: impl FnOnce(Workload) -> Workload) -> Result<Stage> {
+        let namespace_name = format!("pf-{}", name.replace('_', "-"));
+        let namespace_name = namespace_name.get(..50).unwrap_or(&namespace_name).trim_end_matches('-').to_owned();
+        let a = bed.client(Cluster::A, users::ADMIN).await?;
+        let b = bed.client(Cluster::B, users::ADMIN).await?;
+        let workload = workload(Workload::new(&namespace_name, SET).claim("data", "1Gi", USUAL_CLASS));
+        workload.apply(&a).await?;
+        namespace(&b, &namespace_name).await?;
+        for client in [&a, &b] {
+            // The last thing that a new namespace gets.
+            let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace_name);
+            exists(maps, "kube-root-ca.crt", PATIENT).await?;
+        }
+        workload.wait_ready(&a).await?;
+        Ok(Stage {
+            bed,
+            a,
+            b,
+            namespace: namespace_name,
+            tool: shared_tool(bed),
+            source: "a".to_owned(),
+            destination: "b".to_owned(),
+            set: SET.to_owned(),
+            flags: Vec::new(),
+            run_code: FINDINGS,
+        })
+    }
+
+    fn flag(&mut self, flag: &str, value: &str) {
+        self.flags.extend([flag.to_owned(), value.to_owned()]);
+    }
+
+    fn client(&self, cluster: Cluster) -> &Client {
+        match cluster {
+            Cluster::A => &self.a,
+            Cluster::B => &self.b,
+        }
+    }
+
+    /// Puts an object of any kind into a cluster; into this namespace, unless it says otherwise.
+    async fn put(&self, cluster: Cluster, mut object: Value) -> Result<()> {
+        let is_everywhere = matches!(object["kind"].as_str(), Some("PersistentVolume" | "StorageClass"));
+        if !is_everywhere {
+            object["metadata"]["namespace"] = json!(self.namespace);
+        }
+        apply(self.client(cluster), object).await.map(|_| ())
+    }
+
+    fn sets(&self) -> Api<StatefulSet> {
+        Api::namespaced(self.a.clone(), &self.namespace)
+    }
+
+    async fn patch_set(&self, patch: Value) -> Result<StatefulSet> {
+        let patch = Patch::Merge(patch);
+        self.sets().patch(SET, &PatchParams::default(), &patch).await.context("patch the set")
+    }
+
+    fn claims(&self) -> Api<PersistentVolumeClaim> {
+        Api::namespaced(self.a.clone(), &self.namespace)
+    }
+
+    async fn volume(&self) -> Result<String> {
+        volume_of(&self.a, &self.namespace, "data-web-0").await
+    }
+
+    fn arguments(&self, command: &str) -> Vec<String> {
+        let mut arguments: Vec<String> =
+            [command, "--src", &self.source, "--dst", &self.destination, "-n", &self.namespace]
+                .map(str::to_owned)
+                .to_vec();
+        arguments.extend(self.flags.iter().cloned());
+        arguments.push(self.set.clone());
+        if command == "run" {
+            arguments.push("--yes".to_owned());
+        }
+        arguments
+    }
+
+    async fn look(&self) -> Result<Vec<Snapshot>> {
+        let mut all = Vec::new();
+        for cluster in Cluster::BOTH {
+            all.push(snapshot(self.client(cluster), &self.namespace).await?);
+        }
+        Ok(all)
+    }
+
+    /// Runs a command, which must change nothing.
+    async fn changes_nothing(&self, operator: &Operator, command: &str) -> Result<Ended> {
+        let before = self.look().await?;
+        let marks = [self.bed.audit_mark(Cluster::A)?, self.bed.audit_mark(Cluster::B)?];
+        let ended = operator.run(self.arguments(command)).await?;
+        let after = self.look().await?;
+        for (before, after) in before.iter().zip(&after) {
+            let differences = before.differences(after);
+            ensure!(differences.is_empty(), "{command} changed something: {differences:#?}");
+        }
+        for (cluster, mark) in Cluster::BOTH.into_iter().zip(marks) {
+            let writes: Vec<Value> = self
+                .bed
+                .audit_since(cluster, mark)?
+                .into_iter()
+                .filter(|event| event["user"]["username"] == self.tool.user.as_str() && is_write(event))
+                .collect();
+            ensure!(writes.is_empty(), "{command} wrote to {}: {writes:#?}", cluster.name());
+        }
+        for call in self.bed.ec2().log_of_key(&self.tool.access_key).await? {
+            ensure!(
+                call.action.starts_with("Describe") || call.action == "GetCallerIdentity",
+                "the tool called {}",
+                call.action
+            );
+        }
+        Ok(ended)
+    }
+
+    /// Both `preflight` and `run` refuse with this code.
+    async fn refuses(&self, code: &str) -> Result<()> {
+        let operator = Operator::with(self.bed, &self.tool.user, &self.tool.access_key)?;
+        let ended = self.changes_nothing(&operator, "preflight").await?.expect_code(FINDINGS);
+        let line = ended.stdout.lines().find(|line| line.starts_with(&format!("{code} blocks")));
+        ensure!(line.is_some(), "no {code} that blocks in\n{}{}", ended.stdout, ended.stderr);
+        let ended = self.changes_nothing(&operator, "run").await?.expect_code(self.run_code);
+        let said = format!("{}{}", ended.stdout, ended.stderr);
+        ensure!(self.run_code != FINDINGS || said.contains(code), "run does not name {code}:\n{said}");
+        Ok(())
+    }
+
+    /// `preflight` finds nothing that blocks.
+    async fn passes(&self) -> Result<Ended> {
+        let operator = Operator::with(self.bed, &self.tool.user, &self.tool.access_key)?;
+        Ok(self.changes_nothing(&operator, "preflight").await?.expect_code(0))
+    }
+}
+
+fn is_write(event: &Value) -> bool {
+    let is_question = event["objectRef"]["resource"] == "selfsubjectaccessreviews";
+    let is_write =
+        matches!(event["verb"].as_str(), Some("create" | "update" | "patch" | "delete" | "deletecollection"));
+    is_write && !is_question
+}
+
+/// Returns a trial in which a stage refuses with `code` after something was done to it.
+fn refusal<Act>(name: &'static str, code: &'static str, act: Act) -> Trial
+where
+    Act: AsyncFnOnce(&mut Stage) -> Result<()> + Send + 'static,
+{
+    refusal_of(name, code, |workload| workload, act)
+}
+
+/// Like `refusal`, of another set.
+fn refusal_of<Act>(
+    name: &'static str,
+    code: &'static str,
+    workload: impl FnOnce(Workload) -> Workload + Send + 'static,
+    act: Act,
+) -> Trial
+where
+    Act: AsyncFnOnce(&mut Stage) -> Result<()> + Send + 'static,
+{
+    on_bed(&format!("preflight::{name}_is_refused"), async move |bed| {
+        let mut stage = Stage::new(bed, name, workload).await?;
+        act(&mut stage).await?;
+        stage.refuses(code).await
+    })
+}
+
+async fn fine(bed: &'static Bed) -> Result<()> {
+    let mut stage = Stage::new(bed, "fine", |workload| workload.replicas(2).claim("log", "1Gi", USUAL_CLASS)).await?;
+    stage.flag("--order", "one-by-one");
+    let ended = stage.passes().await?;
+    ensure!(!ended.stdout.contains("warning"), "{}", ended.stdout);
+    Ok(())
+}
+
+async fn grant(bed: &Bed, user: &str, leave_out: Option<(Cluster, &str, &str)>) -> Result<()> {
+    for (cluster, side) in [(Cluster::A, Side::Source), (Cluster::B, Side::Destination)] {
+        let mut granted: Vec<PolicyRule> = Vec::new();
+        for rule in rules(side, false) {
+            for resource in rule.resources {
+                let is_left_out = |verb: &str| leave_out == Some((cluster, resource, verb));
+                let verbs = rule.verbs.iter().filter(|verb| !is_left_out(verb)).map(|verb| (*verb).to_owned());
+                granted.push(PolicyRule {
+                    api_groups: Some(rule.api_groups.iter().map(|group| (*group).to_owned()).collect()),
+                    resources: Some(vec![resource.to_owned()]),
+                    verbs: verbs.collect(),
+                    ..PolicyRule::default()
+                });
+            }
+        }
+        bed.grant(cluster, user, granted).await?;
+    }
+    Ok(())
+}
+
+async fn enough(bed: &'static Bed) -> Result<()> {
+    let mut stage = Stage::new(bed, "enough", |workload| workload).await?;
+    stage.tool.user = bed.take_restricted();
+    grant(bed, &stage.tool.user, None).await?;
+    stage.passes().await?;
+    let operator = Operator::with(bed, &stage.tool.user, &stage.tool.access_key)?;
+    let run = |extra: &'static [&'static str]| {
+        let mut arguments = stage.arguments("run");
+        arguments.extend(extra.iter().map(|flag| (*flag).to_owned()));
+        operator.run(arguments)
+    };
+    run(&["--until", "swing"]).await?.expect_code(0);
+    let mut back = stage.arguments("rollback");
+    back.push("--yes".to_owned());
+    operator.run(back).await?.expect_code(0);
+    run(&["--finalize"]).await?.expect_code(0);
+    let pods: Api<Pod> = Api::namespaced(stage.b.clone(), &stage.namespace);
+    exists(pods, "web-0", PATIENT).await?;
+    Ok(())
+}
+
+async fn one_less(bed: &'static Bed) -> Result<()> {
+    let mut stage = Stage::new(bed, "one-less", |workload| workload).await?;
+    let some = [
+        (Cluster::A, "persistentvolumes", "patch"),
+        (Cluster::A, "statefulsets", "create"),
+        (Cluster::B, "persistentvolumeclaims", "delete"),
+        (Cluster::B, "secrets", "create"),
+    ];
+    for left_out in some {
+        stage.tool.user = bed.take_restricted();
+        grant(bed, &stage.tool.user, Some(left_out)).await?;
+        stage.refuses("PF-3").await.with_context(|| format!("without {left_out:?}"))?;
+    }
+    Ok(())
+}
+
+fn of_the_command() -> Vec<Trial> {
+    vec![
+        refusal("a_user_without_rights", "PF-1", async |stage| {
+            stage.tool.user = stage.bed.take_restricted();
+            Ok(())
+        }),
+        refusal("the_same_cluster_twice", "PF-2", async |stage| {
+            stage.destination = "a".to_owned();
+            stage.flags.push("--force".to_owned());
+            Ok(())
+        }),
+        refusal("a_record_of_another_migration", "PF-4", async |stage| {
+            stage.run_code = 4;
+            let name = stem(Subject::Set, SET);
+            let record = json!({
+                "version": 1, "id": "another", "attempt": 1, "seq": 1, "direction": "Forward", "frozenAt": null,
+                "paused": false, "cutover": "NotBegun", "deleting": false, "outcome": null, "lastFailure": null,
+            });
+            let record = serde_json::to_string(&record)?;
+            let map = json!({
+                "apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": { "name": name, "labels": { "app.kubernetes.io/managed-by": "sts-migrate" } },
+                "data": { "record.yaml": record },
+            });
+            stage.put(Cluster::B, map).await
+        }),
+        refusal("a_missing_namespace", "PF-6", async |stage| {
+            stage.flag("--dst-namespace", "pf-not-there");
+            Ok(())
+        }),
+        refusal("a_typing_error_in_the_name", "PF-7", async |stage| {
+            stage.set = "wbe".to_owned();
+            Ok(())
+        }),
+        refusal_of(
+            "an_order_that_nobody_chose",
+            "PF-34",
+            |workload| workload.replicas(2),
+            async |stage| {
+                stage.run_code = 2;
+                Ok(())
+            },
+        ),
+    ]
+}
+
+fn of_the_set() -> Vec<Trial> {
+    vec![
+        refusal("a_finalizer", "PF-7", async |stage| {
+            stage.patch_set(json!({ "metadata": { "finalizers": ["example.org/hold"] } })).await.map(|_| ())
+        }),
+        refusal("an_owner", "PF-8", async |stage| {
+            let map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "owner" } });
+            stage.put(Cluster::A, map).await?;
+            let maps: Api<ConfigMap> = Api::namespaced(stage.a.clone(), &stage.namespace);
+            let uid = maps.get("owner").await?.metadata.uid;
+            let owner =
+                json!({ "apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid, "controller": true });
+            stage.patch_set(json!({ "metadata": { "ownerReferences": [owner] } })).await.map(|_| ())
+        }),
+        refusal("a_readiness_gate", "PF-8", async |stage| {
+            let gates = json!([{ "conditionType": "example.org/in-sync" }]);
+            // The pods that run stay: only the template says so.
+            stage
+                .patch_set(json!({ "spec": {
+                "updateStrategy": { "type": "OnDelete" },
+                "template": { "spec": { "readinessGates": gates } },
+            } }))
+                .await
+                .map(|_| ())
+        }),
+        refusal("argo_cd", "PF-9", async |stage| {
+            let mark = json!({ "argocd.argoproj.io/tracking-id": "shop:apps/StatefulSet:shop/web" });
+            stage.patch_set(json!({ "metadata": { "annotations": mark } })).await.map(|_| ())
+        }),
+        refusal("an_autoscaler_in_the_source", "PF-10", async |stage| autoscaler(stage, Cluster::A).await),
+        refusal("an_autoscaler_in_the_destination", "PF-10", async |stage| autoscaler(stage, Cluster::B).await),
+        refusal("a_rollout_half_way", "PF-11", async |stage| {
+            let update = json!({ "updateStrategy": { "type": "OnDelete" } });
+            stage.patch_set(json!({ "spec": update })).await?;
+            let annotations = json!({ "example.org/next": "1" });
+            let patched = stage
+                .patch_set(json!({ "spec": { "template": { "metadata": { "annotations": annotations } } } }))
+                .await?;
+            let generation = patched.metadata.generation;
+            until(stage.sets(), SET, PATIENT, "seen", |set| {
+                set.and_then(|set| set.status.as_ref()).is_some_and(|status| status.observed_generation == generation)
+            })
+            .await?;
+            Ok(())
+        }),
+        refusal("a_pod_that_is_not_ready", "PF-12", async |stage| {
+            let knobs = PodKnobs { never_ready: true, ..PodKnobs::default() };
+            stage.bed.nodes().pod_knobs(Some(Cluster::A), &stage.namespace, "web-0", knobs).await?;
+            until(stage.sets(), SET, PATIENT, "unready", |set| {
+                set.and_then(|set| set.status.as_ref()).is_some_and(|status| status.ready_replicas.unwrap_or(0) == 0)
+            })
+            .await?;
+            Ok(())
+        }),
+    ]
+}
+
+async fn autoscaler(stage: &Stage, cluster: Cluster) -> Result<()> {
+    let object = json!({
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": { "name": "web" },
+        "spec": {
+            "minReplicas": 1, "maxReplicas": 3,
+            "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "StatefulSet", "name": SET },
+        },
+    });
+    stage.put(cluster, object).await
+}
+
+fn of_claims() -> Vec<Trial> {
+    vec![
+        refusal("a_claim_that_is_being_deleted", "PF-13", async |stage| {
+            stage.claims().delete("data-web-0", &DeleteParams::default()).await?;
+            Ok(())
+        }),
+        on_bed("preflight::a_set_without_claims_is_refused", async |bed| {
+            let mut stage = Stage::new(bed, "a_set_without_claims", |workload| workload).await?;
+            let other = Workload::new(&stage.namespace, "stateless");
+            other.apply(&stage.a).await?;
+            other.wait_ready(&stage.a).await?;
+            stage.set = "stateless".to_owned();
+            stage.refuses("PF-15").await
+        }),
+        refusal("another_pod_on_the_claim", "PF-18", async |stage| {
+            stage.put(Cluster::A, bystander("Pod", "v1", pod_spec("data-web-0"))).await
+        }),
+        refusal("a_cron_job_on_the_claim", "PF-18", async |stage| {
+            let mut spec = pod_spec("data-web-0");
+            spec["restartPolicy"] = json!("Never");
+            let job = json!({ "spec": { "template": { "spec": spec } } });
+            let spec = json!({ "schedule": "0 0 1 1 *", "jobTemplate": job });
+            stage.put(Cluster::A, bystander("CronJob", "batch/v1", spec)).await
+        }),
+        refusal("a_deployment_at_rest_on_the_claim", "PF-18", async |stage| {
+            let labels = json!({ "app": "bystander" });
+            let template = json!({ "metadata": { "labels": labels }, "spec": pod_spec("data-web-0") });
+            let spec = json!({ "replicas": 0, "selector": { "matchLabels": labels }, "template": template });
+            stage.put(Cluster::A, bystander("Deployment", "apps/v1", spec)).await
+        }),
+        refusal("a_resize_under_way", "PF-21", async |stage| {
+            let patch = json!({ "spec": { "resources": { "requests": { "storage": "2Gi" } } } });
+            stage.claims().patch("data-web-0", &PatchParams::default(), &Patch::Merge(patch)).await?;
+            Ok(())
+        }),
+        refusal_of(
+            "a_claim_of_a_scale_down",
+            "PF-36",
+            |workload| workload.replicas(2),
+            async |stage| {
+                stage.patch_set(json!({ "spec": { "replicas": 1 } })).await?;
+                until(stage.sets(), SET, PATIENT, "scaled down", |set| {
+                    set.and_then(|set| set.status.as_ref()).is_some_and(|status| status.replicas == 1)
+                })
+                .await?;
+                Ok(())
+            },
+        ),
+    ]
+}
+
+fn pod_spec(claim: &str) -> Value {
+    json!({
+        "containers": [{ "name": "main", "image": "registry.example/web:1" }],
+        "volumes": [{ "name": "data", "persistentVolumeClaim": { "claimName": claim } }],
+        // Nothing has to run: that it is named is enough.
+        "nodeSelector": { "example.org/nowhere": "" },
+    })
+}
+
+fn bystander(kind: &str, api_version: &str, spec: Value) -> Value {
+    json!({ "apiVersion": api_version, "kind": kind, "metadata": { "name": "bystander" }, "spec": spec })
+}
+
+fn of_volumes() -> Vec<Trial> {
+    let patched = |name, code, patch: fn() -> VolumePatch| {
+        refusal(name, code, async move |stage| {
+            let volume = stage.volume().await?;
+            stage.bed.ec2().patch_volume(&volume, &patch()).await
+        })
+    };
+    vec![
+        patched("multi_attach", "PF-16", || VolumePatch { multi_attach: Some(true), ..VolumePatch::default() }),
+        patched("another_zone_in_ec2", "PF-17", || VolumePatch {
+            zone: Some("eu-west-1c".to_owned()),
+            ..VolumePatch::default()
+        }),
+        patched("deletion_on_termination", "PF-23", || VolumePatch {
+            delete_on_termination: Some(true),
+            ..VolumePatch::default()
+        }),
+        patched("a_managed_volume", "PF-23", || VolumePatch {
+            managed_by: Some("service.example".to_owned()),
+            ..VolumePatch::default()
+        }),
+        patched("a_tag_that_scopes_to_a_cluster", "PF-25", || VolumePatch {
+            tags: [("ebs.csi.aws.com/cluster-name".to_owned(), "a".to_owned())].into(),
+            ..VolumePatch::default()
+        }),
+        refusal("another_account", "PF-24", async |stage| {
+            stage.tool = stage.bed.take_tool();
+            let mut key = stage.bed.ec2().key(&stage.tool.access_key).await?;
+            key.account = "999999999999".to_owned();
+            stage.bed.ec2().set_key(&key).await
+        }),
+        refusal("an_account_that_may_not_describe", "PF-24", async |stage| {
+            stage.tool = stage.bed.take_tool();
+            let mut key = stage.bed.ec2().key(&stage.tool.access_key).await?;
+            key.allow.clear();
+            stage.bed.ec2().set_key(&key).await
+        }),
+    ]
+}
+
+fn of_the_destination() -> Vec<Trial> {
+    vec![
+        refusal("a_twin_in_the_source", "PF-19", async |stage| twin(stage, Cluster::A).await),
+        refusal("a_twin_in_the_destination", "PF-19", async |stage| twin(stage, Cluster::B).await),
+        refusal("a_set_in_the_destination", "PF-20", async |stage| {
+            Workload::new(&stage.namespace, SET).replicas(0).apply(&stage.b).await
+        }),
+        refusal("a_claim_in_the_destination", "PF-20", async |stage| {
+            let spec = json!({
+                "accessModes": ["ReadWriteOnce"],
+                "storageClassName": USUAL_CLASS,
+                "resources": { "requests": { "storage": "1Gi" } },
+            });
+            let claim = json!({
+                "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": "data-web-0" }, "spec": spec,
+            });
+            stage.put(Cluster::B, claim).await
+        }),
+        refusal_of(
+            "a_class_that_is_not_there",
+            "PF-27",
+            |workload| workload.claim("log", "1Gi", "pf-only-here").class(Class::new("pf-only-here")),
+            async |_| Ok(()),
+        ),
+        refusal_of(
+            "a_class_of_another_provisioner",
+            "PF-27",
+            |workload| workload.claim("log", "1Gi", "pf-differs").class(Class::new("pf-differs")),
+            async |stage| {
+                let class = Class::new("pf-differs").provisioner("efs.csi.aws.com").manifest();
+                stage.put(Cluster::B, class).await
+            },
+        ),
+        refusal_of(
+            "a_missing_secret",
+            "PF-31",
+            |workload| {
+                let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "password" } });
+                workload.object(secret).volume("password", json!({ "secret": { "secretName": "password" } }))
+            },
+            async |_| Ok(()),
+        ),
+        refusal_of(
+            "a_secret_of_other_content",
+            "PF-31",
+            |workload| {
+                workload.object(password("one")).volume("password", json!({ "secret": { "secretName": "password" } }))
+            },
+            async |stage| stage.put(Cluster::B, password("another")).await,
+        ),
+        refusal("a_governing_service_of_another_meaning", "PF-33", async |stage| {
+            let service = json!({
+                "apiVersion": "v1", "kind": "Service", "metadata": { "name": SET },
+                "spec": { "selector": { "app": "something-else" }, "ports": [{ "port": 80 }] },
+            });
+            stage.put(Cluster::B, service).await
+        }),
+        refusal_of(
+            "a_namespace_that_is_spelt_out",
+            "PF-43",
+            |workload| {
+                workload.edit(|set| {
+                    let variable = json!({ "name": "PEERS", "value": "web.pf-a-namespace-that-is-spelt-out.svc" });
+                    set["spec"]["template"]["spec"]["containers"][0]["env"] = json!([variable]);
+                })
+            },
+            async |stage| {
+                namespace(&stage.b, "pf-elsewhere").await?;
+                stage.flag("--dst-namespace", "pf-elsewhere");
+                Ok(())
+            },
+        ),
+    ]
+}
+
+/// A PV of the volume that shall move, which keeps it when it is deleted itself.
+async fn twin(stage: &Stage, cluster: Cluster) -> Result<()> {
+    let volume = stage.volume().await?;
+    let object = json!({
+        "apiVersion": "v1", "kind": "PersistentVolume",
+        "metadata": { "name": format!("{}-twin", stage.namespace) },
+        "spec": {
+            "capacity": { "storage": "1Gi" },
+            "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Retain",
+            "storageClassName": "twin",
+            "csi": { "driver": "ebs.csi.aws.com", "volumeHandle": volume },
+        },
+    });
+    stage.put(cluster, object).await
+}
+
+fn password(password: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "password" },
+        "stringData": { "password": password },
+    })
+}
