@@ -184,6 +184,6 @@ fn suspendable(case: &Case<'_>, kind: Kind, key: &str, resource: &str) -> Option
     ))
 }
 
-fn find<'a>(world: &'a World, kind: Kind, is: impl Fn(&Object) -> bool) -> Option<(Side, &'a Object)> {
+fn find(world: &World, kind: Kind, is: impl Fn(&Object) -> bool) -> Option<(Side, &Object)> {
     Side::BOTH.into_iter().find_map(|side| Some((side, world.objects(side, kind).find(|object| is(object))?)))
 }

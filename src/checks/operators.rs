@@ -122,7 +122,8 @@ pub(super) fn read(case: &Case<'_>) -> (Side, String) {
 fn makes_sets(title: &str) -> bool {
     let (kind, group) = title.split_once('.').unwrap_or((title, ""));
     let is_of = |end: &str| group == end || group.ends_with(&format!(".{end}"));
-    !BYSTANDERS.iter().any(|end| is_of(end)) && !(group == "monitoring.coreos.com" && MONITORS.contains(&kind))
+    let is_monitor = group == "monitoring.coreos.com" && MONITORS.contains(&kind);
+    !is_monitor && !BYSTANDERS.iter().any(|end| is_of(end))
 }
 
 fn signs(set: &Object) -> Vec<String> {

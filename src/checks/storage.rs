@@ -275,10 +275,8 @@ pub(super) fn left_behind(case: &Case<'_>) -> Vec<Finding> {
                 "{name} (ephemeral claim{})",
                 size.and_then(Value::as_str).map_or(String::new(), |size| format!(", {size}"))
             ));
-        } else if let Some(directory) = volume.get("emptyDir") {
-            if directory["medium"] != "Memory" {
-                scratch.push(name.to_owned());
-            }
+        } else if volume.get("emptyDir").is_some_and(|directory| directory["medium"] != "Memory") {
+            scratch.push(name.to_owned());
         }
     }
     let mut findings = Vec::new();

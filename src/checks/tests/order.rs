@@ -27,7 +27,8 @@ fn several_replicas_need_somebody_who_chooses() {
 
 #[test]
 fn each_sign_is_evidence() {
-    let signs: [(&str, fn(&mut Bench)); 6] = [
+    type Sign = (&'static str, fn(&mut Bench));
+    let signs: [Sign; 6] = [
         ("container web names web-0 in its arguments", |bench| {
             bench
                 .set(|set| set["spec"]["template"]["spec"]["containers"][0]["args"] = json!(["--join=web-0.web:7000"]));

@@ -51,8 +51,7 @@ fn perform(read: &Read, full: &World, world: &mut World, is_refused: bool) {
             }
         }
         Read::Namesakes(side, name) => {
-            let mut answer = Namesakes::default();
-            answer.unknown = is_refused.then(forbidden);
+            let answer = Namesakes { found: Vec::new(), unknown: is_refused.then(forbidden) };
             world.namesakes.insert((*side, name.clone()), answer);
         }
         Read::Allowed(side, verb, kind) => {
