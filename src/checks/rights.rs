@@ -37,10 +37,10 @@ const fn right(side: Side, kind: Kind, verbs: &'static [&'static str]) -> Right 
 const RIGHTS: &[Right] = &[
     // Lock, plan and record.
     right(Side::Source, Kind::Lease, &["get", "create", "patch", "delete"]),
-    right(Side::Source, Kind::Secret, &["get", "create", "delete"]),
+    right(Side::Source, Kind::Secret, &["get", "list", "create", "delete"]),
     right(Side::Source, Kind::ConfigMap, &["get", "list", "create", "patch"]),
     right(Side::Destination, Kind::Lease, &["get", "create", "patch", "delete"]),
-    right(Side::Destination, Kind::Secret, &["get", "create", "delete"]),
+    right(Side::Destination, Kind::Secret, &["get", "list", "create", "delete"]),
     right(Side::Destination, Kind::ConfigMap, &["get", "list", "create", "patch"]),
     // Forward in A: Retain, freeze, owner references, pods; at the end claims, PVs, revisions; going
     // back the set, and PVs and claims that somebody broke. What a call of another run could hit is

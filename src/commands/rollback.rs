@@ -48,7 +48,7 @@ pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     };
     match target.record.as_ref().and_then(|record| record.outcome) {
         Some(Outcome::RolledBack) if target.plan.is_none() => {
-            ui.say(&format!("the migration of {} was rolled back already; nothing is left to do", target.name));
+            ui.say(&format!("the migration of {} is RolledBack already; nothing is left to do", target.name));
             return Ok(Exit::Done);
         }
         Some(Outcome::Completed) => {

@@ -46,9 +46,13 @@ impl Target {
     /// It could not be read in either cluster.
     pub(super) fn planned(&self, opened: &Opened) -> Result<Plan, Failure> {
         self.plan.clone().ok_or_else(|| {
+            let id = self.record.as_ref().map(|record| format!(" ({})", record.id)).unwrap_or_default();
             let mut failure = Failure::harmless(
-                Exit::Failed,
-                format!("the plan of {} could not be read in either cluster", self.name),
+                Exit::Refused,
+                format!(
+                    "there is an open migration of {}{id}, but its plan could not be read in either cluster",
+                    self.name
+                ),
                 format!("give it back to a cluster from a backup of its Secrets, then {}", opened.typed.hint("status")),
             );
             failure.details.extend(self.unread.iter().cloned());

@@ -26,11 +26,18 @@ fn main() -> ExitCode {
 
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let trials =
-        [bed::trials(), cli::trials(), judge_proof::trials(), node::trials(), preflight::trials(), prompts::trials(), readme::trials()]
-            .into_iter()
-            .flatten()
-            .collect::<Vec<_>>();
+    let trials = [
+        bed::trials(),
+        cli::trials(),
+        judge_proof::trials(),
+        node::trials(),
+        preflight::trials(),
+        prompts::trials(),
+        readme::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect::<Vec<_>>();
 
     let needs_bed = trials.iter().any(|trial| {
         trial.kind() == support::NEEDS_BED && !arguments.is_filtered_out(trial) && !arguments.is_ignored(trial)

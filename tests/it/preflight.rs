@@ -367,7 +367,7 @@ fn of_the_set() -> Vec<Trial> {
             // The pods that run stay: only the template says so.
             stage
                 .patch_set(json!({ "spec": {
-                "updateStrategy": { "type": "OnDelete" },
+                "updateStrategy": { "type": "OnDelete", "rollingUpdate": null },
                 "template": { "spec": { "readinessGates": gates } },
             } }))
                 .await
@@ -380,7 +380,7 @@ fn of_the_set() -> Vec<Trial> {
         refusal("an_autoscaler_in_the_source", "PF-10", async |stage| autoscaler(stage, Cluster::A).await),
         refusal("an_autoscaler_in_the_destination", "PF-10", async |stage| autoscaler(stage, Cluster::B).await),
         refusal("a_rollout_half_way", "PF-11", async |stage| {
-            let update = json!({ "updateStrategy": { "type": "OnDelete" } });
+            let update = json!({ "updateStrategy": { "type": "OnDelete", "rollingUpdate": null } });
             stage.patch_set(json!({ "spec": update })).await?;
             let annotations = json!({ "example.org/next": "1" });
             let patched = stage
