@@ -226,7 +226,7 @@ fn explore(model: Migration) {
             .iter()
             .any(|it| it.name == name && it.expectation != stateright::Expectation::Sometimes)
         {
-            let steps: Vec<String> = path.clone().into_actions().iter().map(|act| brief(act)).collect();
+            let steps: Vec<String> = path.clone().into_actions().iter().map(brief).collect();
             let last = path.into_states().pop();
             let last = last.map(|state| (state.simulation.violation, state.end));
             panic!("{name} fails after\n  {}\n{last:?}", steps.join("\n  "));

@@ -463,9 +463,8 @@ fn a_lost_volume_stops() {
     run.until(|next| matches!(next, Next::Wait(wait) if matches!(wait.on, Condition::PodGone { .. })));
     let (_, volume) = first_volume(&run.simulation.plan);
     run.simulation.remove(Side::Source, Kind::Pod, "web-0");
-    for node in [fixtures::node_name(Side::Source, 0)] {
-        run.simulation.edit(Side::Source, Kind::Node, &node, |it| it["status"]["volumesInUse"] = json!([]));
-    }
+    let node = fixtures::node_name(Side::Source, 0);
+    run.simulation.edit(Side::Source, Kind::Node, &node, |it| it["status"]["volumesInUse"] = json!([]));
     let attachment = format!("csi-{}", first_volume(&run.simulation.plan).0);
     run.simulation.remove(Side::Source, Kind::VolumeAttachment, &attachment);
     run.simulation.volumes.insert(volume, Place::Deleted);
