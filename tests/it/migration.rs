@@ -1,0 +1,384 @@
+//! The main job: a set moves by the shipped binary, forward and back, and the judge has nothing to say.
+
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bed::judge::{Case, Expected, Order};
+use bed::node::PodKnobs;
+use bed::workload::{Class, Snapshot, USUAL_CLASS, Workload, namespace, remove_namespace, snapshot};
+use bed::{Bed, Cluster, Tool, ec2, node, users};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use kube::{Api, Client};
+use libtest_mimic::Trial;
+use serde_json::Value;
+
+use crate::support::{Ended, KillOnDrop, Operator, eventually, on_bed};
+
+/// Name of the set.
+const SET: &str = "web";
+
+/// How long anything of the clusters' may take on a loaded machine.
+const PATIENT: Duration = Duration::from_secs(90);
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        on_bed("migration::moves_three_replicas_of_two_claims_into_another_namespace", one_by_one),
+        on_bed("migration::moves_all_together", together),
+        on_bed("migration::moves_a_set_that_starts_at_three", start_ordinal),
+        on_bed("migration::moves_a_parallel_set_with_min_ready_seconds", parallel),
+        on_bed("migration::moves_a_parallel_set_together", parallel_together),
+        on_bed("migration::keeps_labels_annotations_options_and_maps_the_class", dressed),
+        on_bed("migration::pauses_when_a_detach_sticks_and_resumes", stuck_detach),
+        on_bed("migration::pauses_when_a_pod_is_never_ready_and_resumes", never_ready),
+        on_bed("migration::goes_on_from_an_empty_home_after_a_kill", killed),
+        on_bed("migration::rolls_back_before_any_ordinal", |bed| rolled_back(bed, "back-none", "freeze", None)),
+        on_bed("migration::rolls_back_after_one_ordinal", |bed| rolled_back(bed, "back-one", "swing", Some("0"))),
+        on_bed("migration::rolls_back_after_all_ordinals", |bed| rolled_back(bed, "back-all", "cutover", None)),
+        on_bed("migration::rolls_back_from_prepare", |bed| rolled_back(bed, "back-prepare", "prepare", None)),
+        on_bed("migration::goes_forward_again_after_a_rollback", forward_again),
+        on_bed("migration::refuses_a_second_tool_at_once", two_tools),
+        on_bed("migration::refuses_without_a_terminal_and_without_yes", no_terminal),
+        on_bed("migration::refuses_other_choices_on_resume", other_choices),
+    ]
+}
+
+/// A set that runs in A, a neighbour that nobody may touch, and an operator.
+struct Stage {
+    bed: &'static Bed,
+    source: String,
+    destination: String,
+    workload: Workload,
+    tool: Tool,
+    operator: Operator,
+    a: Client,
+    b: Client,
+    neighbour: Snapshot,
+}
+
+impl Stage {
+    async fn new(bed: &'static Bed, name: &str, dress: impl FnOnce(Workload) -> Workload) -> Result<Stage> {
+        let source = format!("move-{name}");
+        let a = bed.client(Cluster::A, users::ADMIN).await?;
+        let b = bed.client(Cluster::B, users::ADMIN).await?;
+        let workload = dress(Workload::new(&source, SET).grace_seconds(5));
+        let neighbour = Workload::new(&source, "web-api").claim("data", "1Gi", USUAL_CLASS);
+        workload.apply(&a).await.context("put up the set")?;
+        neighbour.apply(&a).await.context("put up its neighbour")?;
+        workload.wait_ready(&a).await?;
+        neighbour.wait_ready(&a).await?;
+        let destination = format!("{source}-new");
+        namespace(&b, &destination).await?;
+        let tool = bed.take_tool();
+        let operator = Operator::new(bed, &tool)?;
+        let neighbour = snapshot(&a, &source).await?.only(|name| name.contains("web-api"));
+        Ok(Stage { bed, source, destination, workload, tool, operator, a, b, neighbour })
+    }
+
+    async fn case(&self) -> Result<Case> {
+        Case::for_workload(self.bed, &self.tool, &self.workload, &self.destination).await
+    }
+
+    fn arguments<'a>(&'a self, command: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+        let mut arguments = vec![command, SET, "--src", "a", "--dst", "b", "-n", &self.source];
+        arguments.extend(["--dst-namespace", &self.destination]);
+        arguments.extend(more);
+        arguments
+    }
+
+    async fn run(&self, command: &str, more: &[&str]) -> Result<Ended> {
+        self.operator.run(self.arguments(command, more)).await
+    }
+
+    fn client(&self, cluster: Cluster) -> &Client {
+        if cluster == Cluster::A { &self.a } else { &self.b }
+    }
+
+    fn namespace(&self, cluster: Cluster) -> &str {
+        if cluster == Cluster::A { &self.source } else { &self.destination }
+    }
+
+    async fn set(&self, cluster: Cluster) -> Result<Option<StatefulSet>> {
+        let sets: Api<StatefulSet> = Api::namespaced(self.client(cluster).clone(), self.namespace(cluster));
+        Ok(sets.get_opt(SET).await?)
+    }
+
+    async fn ready_pods(&self, cluster: Cluster) -> Result<usize> {
+        let pods: Api<Pod> = Api::namespaced(self.client(cluster).clone(), self.namespace(cluster));
+        let mut ready = 0;
+        for name in self.workload.pods() {
+            let pod = pods.get_opt(&name).await?.and_then(|pod| pod.status).and_then(|status| status.conditions);
+            let is_ready = |conditions: Vec<_>| {
+                conditions
+                    .iter()
+                    .any(|it: &k8s_openapi::api::core::v1::PodCondition| it.type_ == "Ready" && it.status == "True")
+            };
+            ready += usize::from(pod.is_some_and(is_ready));
+        }
+        Ok(ready)
+    }
+
+    /// Returns the PVs of the set's claims on a side, lowest ordinal first.
+    async fn volumes(&self, cluster: Cluster) -> Result<Vec<PersistentVolume>> {
+        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client(cluster).clone(), self.namespace(cluster));
+        let volumes: Api<PersistentVolume> = Api::all(self.client(cluster).clone());
+        let mut found = Vec::new();
+        for claim in self.workload.claims() {
+            let claim = claims.get(&claim).await?;
+            let name = claim.spec.and_then(|spec| spec.volume_name).unwrap_or_default();
+            found.push(volumes.get(&name).await?);
+        }
+        Ok(found)
+    }
+
+    async fn policies(&self, cluster: Cluster) -> Result<Vec<String>> {
+        let volumes = self.volumes(cluster).await?;
+        Ok(volumes.into_iter().filter_map(|volume| volume.spec?.persistent_volume_reclaim_policy).collect())
+    }
+
+    /// What must be true after every test: the judge is content, the neighbour is as it was.
+    async fn end(self, case: Case) -> Result<()> {
+        case.assert_clean(self.bed).await?;
+        let now = snapshot(&self.a, &self.source).await?.only(|name| name.contains("web-api"));
+        let differences = self.neighbour.differences(&now);
+        ensure!(differences.is_empty(), "the neighbour changed: {differences:?}");
+        remove_namespace(&self.a, &self.source).await?;
+        remove_namespace(&self.b, &self.destination).await
+    }
+}
+
+fn usual(replicas: i32) -> impl FnOnce(Workload) -> Workload {
+    move |workload| workload.replicas(replicas).claim("data", "1Gi", USUAL_CLASS).claim("log", "1Gi", USUAL_CLASS)
+}
+
+async fn one_by_one(bed: &'static Bed) -> Result<()> {
+    let stage = Stage::new(bed, "one-by-one", |set| usual(3)(set).retention("Delete", "Delete")).await?;
+    let case = stage.case().await?;
+    let policies = stage.policies(Cluster::A).await?;
+    ensure!(policies == ["Delete"; 6], "the class says Delete: {policies:?}");
+    let ended = stage.run("run", &["--order", "one-by-one", "--yes"]).await?.expect_code(0);
+    ensure!(ended.stderr.contains("finalize"), "it says what is left: {}", ended.stderr);
+    ensure!(stage.ready_pods(Cluster::B).await? == 3);
+    ensure!(stage.policies(Cluster::B).await? == ["Retain"; 6], "Retain until finalize");
+    stage.run("finalize", &["--yes"]).await?.expect_code(0);
+    ensure!(stage.policies(Cluster::B).await? == ["Delete"; 6], "A's policies arrive in B");
+    let set = stage.set(Cluster::B).await?.context("the set is in B")?;
+    let policy = set.spec.persistent_volume_claim_retention_policy.unwrap_or_default();
+    ensure!(policy.when_deleted.as_deref() == Some("Delete") && policy.when_scaled.as_deref() == Some("Delete"));
+    let status = stage.run("status", &[]).await?.expect_code(0);
+    ensure!(status.stdout.contains("Completed"), "{}", status.stdout);
+    stage.end(case.expecting(Expected::Finalized)).await
+}
+
+async fn together(bed: &'static Bed) -> Result<()> {
+    let stage = Stage::new(bed, "together", usual(3)).await?;
+    let case = stage.case().await?.ordered(Order::Together);
+    stage.run("run", &["--order", "together", "--yes", "--finalize"]).await?.expect_code(0);
+    ensure!(stage.ready_pods(Cluster::B).await? == 3);
+    stage.end(case.expecting(Expected::Finalized)).await
+}
+
+async fn start_ordinal(bed: &'static Bed) -> Result<()> {
+    let stage = Stage::new(bed, "start", |set| usual(2)(set).start_ordinal(3)).await?;
+    let case = stage.case().await?;
+    stage.run("run", &["--order", "one-by-one", "--yes", "--finalize"]).await?.expect_code(0);
+    let set = stage.set(Cluster::B).await?.context("the set is in B")?;
+    ensure!(set.spec.replicas == Some(2) && set.spec.ordinals.and_then(|it| it.start) == Some(3));
+    ensure!(stage.ready_pods(Cluster::B).await? == 2);
+    stage.end(case.expecting(Expected::Finalized)).await
+}
+
+async fn parallel(bed: &'static Bed) -> Result<()> {
+    let stage = Stage::new(bed, "parallel", |set| usual(2)(set).parallel().min_ready_seconds(2)).await?;
+    let case = stage.case().await?;
+    stage.run("run", &["--order", "one-by-one", "--yes"]).await?.expect_code(0);
+    ensure!(stage.ready_pods(Cluster::B).await? == 2);
+    stage.end(case.expecting(Expected::Moved)).await
+}
+
+async fn parallel_together(bed: &'static Bed) -> Result<()> {
+    let stage = Stage::new(bed, "parallel-all", |set| usual(3)(set).parallel()).await?;
+    let case = stage.case().await?.ordered(Order::Together);
+    stage.run("run", &["--order", "together", "--yes"]).await?.expect_code(0);
+    ensure!(stage.ready_pods(Cluster::B).await? == 3);
+    stage.end(case.expecting(Expected::Moved)).await
+}
+
+async fn dressed(bed: &'static Bed) -> Result<()> {
+    let old = Class::new("move-dressed-old").mount_options(&["noatime"]).file_system("xfs");
+    let new = Class::new("move-dressed-new").mount_options(&["noatime"]).file_system("xfs");
+    let manifest = new.manifest();
+    let dress = |set: Workload| {
+        set.replicas(1)
+            .class(old)
+            .claim("data", "2Gi", "move-dressed-old")
+            .label("team", "payments")
+            .annotation("example.org/owner", "dba")
+            .pod_label("tier", "db")
+            .edit(|set| {
+                set["spec"]["volumeClaimTemplates"][0]["metadata"]["labels"] = serde_json::json!({ "backup": "daily" });
+                set["spec"]["volumeClaimTemplates"][0]["metadata"]["annotations"] =
+                    serde_json::json!({ "example.org/tier": "gold" });
+            })
+    };
+    let stage = Stage::new(bed, "dressed", dress).await?;
+    bed::workload::apply(&stage.b, manifest).await?;
+    let case = stage.case().await?.with_class("move-dressed-old", "move-dressed-new");
+    let map = ["--storage-class-map", "move-dressed-old=move-dressed-new", "--yes", "--finalize"];
+    stage.run("run", &map).await?.expect_code(0);
+    let set = serde_json::to_value(stage.set(Cluster::B).await?.context("the set is in B")?)?;
+    let at = |pointer: &str| set.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    ensure!(at("/metadata/labels/team") == "payments" && at("/metadata/annotations/example.org~1owner") == "dba");
+    ensure!(at("/spec/volumeClaimTemplates/0/spec/storageClassName") == "move-dressed-new");
+    let volume = stage.volumes(Cluster::B).await?.remove(0).spec.context("a PV has a spec")?;
+    ensure!(volume.mount_options.unwrap_or_default() == ["noatime"]);
+    ensure!(volume.csi.and_then(|csi| csi.fs_type).as_deref() == Some("xfs"));
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(stage.b.clone(), &stage.destination);
+    let claim = claims.get("data-web-0").await?;
+    ensure!(claim.metadata.labels.unwrap_or_default().get("backup").map(String::as_str) == Some("daily"));
+    let annotations = claim.metadata.annotations.unwrap_or_default();
+    ensure!(annotations.get("example.org/tier").map(String::as_str) == Some("gold"), "{annotations:?}");
+    stage.end(case.expecting(Expected::Finalized)).await
+}
+
+async fn stuck_detach(bed: &'static Bed) -> Result<()> {
+    let stage = Stage::new(bed, "stuck", usual(2)).await?;
+    let case = stage.case().await?;
+    let control = ec2::Control::new(bed.ec2_url());
+    let (_, volume) = stage.workload.volumes(&stage.a).await?.remove(0);
+    let stick =
+        |sticks| ec2::Knobs { volume: Some(volume.clone()), detach_sticks: Some(sticks), ..ec2::Knobs::default() };
+    control.knobs(&stick(true)).await?;
+    let ended = stage.run("run", &["--order", "one-by-one", "--yes", "--detach-timeout", "5s"]).await?.expect_code(1);
+    ensure!(ended.stderr.contains(&volume), "it names the volume: {}", ended.stderr);
+    ensure!(ended.stderr.contains("sts-migrate run"), "it says what to type: {}", ended.stderr);
+    ensure!(ended.stderr.contains("rollback"), "it says how to go back: {}", ended.stderr);
+    let status = stage.run("status", &[]).await?.expect_code(0);
+    ensure!(status.stdout.contains("Failed") && status.stdout.contains(&volume), "{}", status.stdout);
+    control.knobs(&stick(false)).await?;
+    control.release(&volume).await?;
+    stage.run("run", &["--yes"]).await?.expect_code(0);
+    ensure!(stage.ready_pods(Cluster::B).await? == 2);
+    stage.end(case.expecting(Expected::Moved)).await
+}
+
+async fn never_ready(bed: &'static Bed) -> Result<()> {
+    let stage = Stage::new(bed, "never-ready", usual(2)).await?;
+    let case = stage.case().await?;
+    let knobs = node::Control::new(bed.ec2_url());
+    let never = PodKnobs { never_ready: true, ..PodKnobs::default() };
+    knobs.pod_knobs(Some(Cluster::B), &stage.destination, "web-0", never).await?;
+    let ended = stage.run("run", &["--order", "one-by-one", "--yes", "--ready-timeout", "8s"]).await?.expect_code(1);
+    ensure!(ended.stderr.contains("web-0"), "it names the pod: {}", ended.stderr);
+    ensure!(stage.ready_pods(Cluster::A).await? == 1, "the next pod still runs in A");
+    knobs.pod_knobs(Some(Cluster::B), &stage.destination, "web-0", PodKnobs::default()).await?;
+    stage.run("run", &["--yes"]).await?.expect_code(0);
+    ensure!(stage.ready_pods(Cluster::B).await? == 2);
+    stage.end(case.expecting(Expected::Moved)).await
+}
+
+fn spawn(stage: &Stage, arguments: &[&str]) -> Result<Child> {
+    let mut command = stage.operator.command(stage.arguments("run", arguments));
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("start sts-migrate")
+}
+
+async fn killed(bed: &'static Bed) -> Result<()> {
+    let stage = Stage::new(bed, "killed", usual(2)).await?;
+    let case = stage.case().await?;
+    let mut child = KillOnDrop(spawn(&stage, &["--order", "one-by-one", "--yes"])?);
+    let pods: Api<Pod> = Api::namespaced(stage.a.clone(), &stage.source);
+    eventually("the first pod to go down", PATIENT, async || {
+        let pod = pods.get_opt("web-0").await?;
+        Ok(pod.is_none_or(|pod| pod.metadata.deletion_timestamp.is_some()).then_some(()))
+    })
+    .await?;
+    child.0.kill()?;
+    child.0.wait()?;
+    // Another laptop: nothing of the first one is there, and it is no process that can be looked up.
+    let operator = Operator::new(bed, &stage.tool)?;
+    let ended = operator.run(stage.arguments("status", &[])).await?.expect_code(0);
+    ensure!(ended.stdout.contains("web-0"), "{}", ended.stdout);
+    operator.run(stage.arguments("run", &["--yes"])).await?.expect_code(0);
+    ensure!(stage.ready_pods(Cluster::B).await? == 2);
+    stage.end(case.expecting(Expected::Moved)).await
+}
+
+async fn rolled_back(bed: &'static Bed, name: &str, until: &str, pause_after: Option<&str>) -> Result<()> {
+    let stage = Stage::new(bed, name, |set| usual(2)(set).retention("Delete", "Retain")).await?;
+    let case = stage.case().await?;
+    let mut arguments = vec!["--order", "one-by-one", "--yes", "--until", until];
+    if let Some(ordinal) = pause_after {
+        arguments.extend(["--pause-after", ordinal]);
+    }
+    stage.run("run", &arguments).await?.expect_code(0);
+    let ended = stage.run("rollback", &["--yes"]).await?.expect_code(0);
+    ensure!(stage.ready_pods(Cluster::A).await? == 2, "{}", ended.stderr);
+    let set = stage.set(Cluster::A).await?.context("the set is back in A")?;
+    let policy = set.spec.persistent_volume_claim_retention_policy.unwrap_or_default();
+    ensure!(policy.when_deleted.as_deref() == Some("Delete"), "{policy:?}");
+    ensure!(stage.policies(Cluster::A).await? == ["Delete"; 4]);
+    ensure!(stage.set(Cluster::B).await?.is_none());
+    let status = stage.run("status", &[]).await?.expect_code(0);
+    ensure!(status.stdout.contains("RolledBack"), "{}", status.stdout);
+    stage.end(case.expecting(Expected::RolledBack)).await
+}
+
+async fn forward_again(bed: &'static Bed) -> Result<()> {
+    let stage = Stage::new(bed, "again", usual(1)).await?;
+    let case = stage.case().await?;
+    stage.run("run", &["--yes"]).await?.expect_code(0);
+    stage.run("rollback", &["--yes"]).await?.expect_code(0);
+    case.expecting(Expected::RolledBack).assert_clean(bed).await?;
+    let again = stage.case().await?;
+    stage.run("run", &["--yes", "--finalize"]).await?.expect_code(0);
+    ensure!(stage.ready_pods(Cluster::B).await? == 1);
+    stage.end(again.expecting(Expected::Finalized)).await
+}
+
+async fn two_tools(bed: &'static Bed) -> Result<()> {
+    let stage = Stage::new(bed, "two", usual(2)).await?;
+    let case = stage.case().await?;
+    let knobs = node::Control::new(bed.ec2_url());
+    let never = PodKnobs { never_ready: true, ..PodKnobs::default() };
+    knobs.pod_knobs(Some(Cluster::B), &stage.destination, "web-0", never).await?;
+    let mut first = KillOnDrop(spawn(&stage, &["--order", "one-by-one", "--yes"])?);
+    let pods: Api<Pod> = Api::namespaced(stage.b.clone(), &stage.destination);
+    bed::workload::exists(pods, "web-0", PATIENT).await?;
+    let second = bed.take_tool();
+    let other = Operator::new(bed, &second)?;
+    let idle = Case::for_workload(bed, &second, &stage.workload, &stage.destination).await?;
+    for command in [&["run", "--yes"][..], &["rollback", "--yes"]] {
+        let ended = other.run(stage.arguments(command[0], &command[1..])).await?.expect_code(4);
+        ensure!(ended.stderr.contains("lock") || ended.stderr.contains("holds"), "{}", ended.stderr);
+    }
+    idle.without_state().expecting(Expected::Untouched).assert_clean(bed).await?;
+    knobs.pod_knobs(Some(Cluster::B), &stage.destination, "web-0", PodKnobs::default()).await?;
+    let status = tokio::task::spawn_blocking(move || first.0.wait()).await??;
+    ensure!(status.code() == Some(0), "the first one goes on: {status}");
+    ensure!(stage.ready_pods(Cluster::B).await? == 2);
+    stage.end(case.expecting(Expected::Moved)).await
+}
+
+async fn no_terminal(bed: &'static Bed) -> Result<()> {
+    let stage = Stage::new(bed, "no-terminal", usual(2)).await?;
+    let case = stage.case().await?;
+    let ended = stage.run("run", &["--order", "one-by-one"]).await?.expect_code(2);
+    ensure!(ended.stderr.contains("--yes"), "{}", ended.stderr);
+    // `--yes` does not choose the order.
+    let ended = stage.run("run", &["--yes"]).await?.expect_code(2);
+    ensure!(ended.stderr.contains("--order"), "{}", ended.stderr);
+    stage.end(case.without_state().expecting(Expected::Untouched)).await
+}
+
+async fn other_choices(bed: &'static Bed) -> Result<()> {
+    let stage = Stage::new(bed, "choices", usual(2)).await?;
+    let case = stage.case().await?;
+    stage.run("run", &["--order", "one-by-one", "--yes", "--until", "prepare"]).await?.expect_code(0);
+    let ended = stage.run("run", &["--order", "together", "--yes"]).await?.expect_code(2);
+    ensure!(ended.stderr.contains("together") && ended.stderr.contains("one-by-one"), "{}", ended.stderr);
+    stage.run("rollback", &["--yes"]).await?.expect_code(0);
+    let ended = stage.run("rollback", &["--yes"]).await?;
+    ensure!(ended.code() != Some(0) || ended.stderr.contains("RolledBack"), "{}", ended.stderr);
+    stage.end(case.expecting(Expected::RolledBack)).await
+}
