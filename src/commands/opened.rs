@@ -63,6 +63,15 @@ impl Opened {
         self.session.endpoints.cluster(side)
     }
 
+    /// Returns how the cluster of a side was named.
+    pub(super) fn reference(&self, side: Side) -> ClusterReference {
+        let given = match side {
+            Side::Source => &self.spec.source_cluster,
+            Side::Destination => &self.spec.dest_cluster,
+        };
+        given.clone().unwrap_or_else(|| ClusterReference::Context(self.cluster(side).context.clone()))
+    }
+
     /// Moves to the destination namespace that a plan names.
     ///
     /// # Errors

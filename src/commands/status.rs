@@ -44,8 +44,7 @@ pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
         let status = look(&mut opened, &target).await?;
         ui.finish();
         let plan = target.plan.as_ref();
-        let here = Side::BOTH.map(|side| opened.cluster(side));
-        let here = here.map(|cluster| (cluster.context.as_str(), cluster.namespace.as_str()));
+        let here = Side::BOTH.map(|side| (opened.reference(side), opened.cluster(side).namespace.as_str()));
         let document = status.document(&target.name, here, plan);
         if shown.as_ref() != Some(&document) {
             print(args.output.output, &document, || status.text(&target.name, plan))?;

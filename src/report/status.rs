@@ -11,7 +11,7 @@ use crate::plan::Plan;
 use crate::record::lease::Holder as LeaseHolder;
 use crate::record::{Direction, LastFailure, Record, Subject, in_force, stem};
 use crate::report::{count, names};
-use crate::spec::{API_VERSION, KIND};
+use crate::spec::{API_VERSION, ClusterReference, KIND};
 use crate::world::{Answer, Holder, Kind, Read, Side, World};
 
 mod phases;
@@ -293,14 +293,14 @@ impl Status {
     /// Returns the whole document: what `-f` takes, with its status.
     ///
     /// Clusters and namespaces are named as this machine and this call do.
-    pub(crate) fn document(&self, name: &str, here: [(&str, &str); 2], plan: Option<&Plan>) -> Value {
+    pub(crate) fn document(&self, name: &str, here: [(ClusterReference, &str); 2], plan: Option<&Plan>) -> Value {
         let [(source, namespace), (destination, dest_namespace)] = here;
         let mut spec = json!({
             "migrationId": self.migration_id,
-            "sourceCluster": { "context": source },
+            "sourceCluster": source,
             "sourceNamespace": namespace,
             "statefulSetName": name,
-            "destCluster": { "context": destination },
+            "destCluster": destination,
             "destNamespace": dest_namespace,
         });
         if let Some(plan) = plan {
