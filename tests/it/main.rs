@@ -11,6 +11,7 @@ use libtest_mimic::Arguments;
 mod bed;
 mod cli;
 mod judge_proof;
+mod migration;
 mod node;
 mod preflight;
 mod prompts;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         bed::trials(),
         cli::trials(),
         judge_proof::trials(),
+        migration::trials(),
         node::trials(),
         preflight::trials(),
         prompts::trials(),

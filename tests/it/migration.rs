@@ -336,6 +336,22 @@ async fn forward_again(bed: &'static Bed) -> Result<()> {
     stage.end(again.expecting(Expected::Finalized)).await
 }
 
+/// Returns what a user has changed, by the audit logs; asking for one's own rights changes nothing.
+fn writes_of(bed: &Bed, user: &str) -> Result<Vec<String>> {
+    let mut writes = Vec::new();
+    for cluster in Cluster::BOTH {
+        for event in bed.audit(cluster)? {
+            let verb = event["verb"].as_str().unwrap_or_default();
+            let resource = event["objectRef"]["resource"].as_str().unwrap_or_default();
+            let is_read = matches!(verb, "get" | "list" | "watch") || resource == "selfsubjectaccessreviews";
+            if event["user"]["username"] == user && !is_read {
+                writes.push(format!("{verb} {resource} {}", event["objectRef"]["name"]));
+            }
+        }
+    }
+    Ok(writes)
+}
+
 async fn two_tools(bed: &'static Bed) -> Result<()> {
     let stage = Stage::new(bed, "two", usual(2)).await?;
     let case = stage.case().await?;
@@ -347,12 +363,11 @@ async fn two_tools(bed: &'static Bed) -> Result<()> {
     bed::workload::exists(pods, "web-0", PATIENT).await?;
     let second = bed.take_tool();
     let other = Operator::new(bed, &second)?;
-    let idle = Case::for_workload(bed, &second, &stage.workload, &stage.destination).await?;
     for command in [&["run", "--yes"][..], &["rollback", "--yes"]] {
         let ended = other.run(stage.arguments(command[0], &command[1..])).await?.expect_code(4);
         ensure!(ended.stderr.contains("lock") || ended.stderr.contains("holds"), "{}", ended.stderr);
     }
-    idle.without_state().expecting(Expected::Untouched).assert_clean(bed).await?;
+    ensure!(writes_of(bed, &second.user)? == [] as [String; 0], "the second one changed something");
     knobs.pod_knobs(Some(Cluster::B), &stage.destination, "web-0", PodKnobs::default()).await?;
     let status = tokio::task::spawn_blocking(move || first.0.wait()).await??;
     ensure!(status.code() == Some(0), "the first one goes on: {status}");
