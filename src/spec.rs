@@ -17,7 +17,7 @@ use crate::record::Direction;
 mod document;
 mod merge;
 
-pub(crate) use document::{API_VERSION, KIND, read};
+pub(crate) use document::{API_VERSION, KIND, parse};
 pub(crate) use merge::merge;
 
 /// How long the volumes of one step may take to become free after their pods ended. EBS detaches in

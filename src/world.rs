@@ -162,7 +162,9 @@ pub struct Shelf {
 impl Shelf {
     /// Takes in a complete list whose read began at `seq`.
     pub fn put_list(&mut self, seq: Seq, objects: impl IntoIterator<Item = Object>) {
-        let mut old = std::mem::take(&mut self.entries);
+        // A single read that began after this list knows better than the list.
+        let (newer, mut old): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            std::mem::take(&mut self.entries).into_iter().partition(|(_, entry)| entry.seen > seq);
         for object in objects {
             let name = match self.everywhere {
                 true => format!("{}/{}", object.namespace(), object.name()),
@@ -172,11 +174,6 @@ impl Shelf {
             self.entries.insert(name, Entry { seen: seq, state: State::Present(Arc::new(object)), returned });
         }
         for (name, entry) in old {
-            // A single read that began after this list knows better than the list.
-            if entry.seen > seq {
-                self.entries.insert(name, entry);
-                continue;
-            }
             let since = match entry.state {
                 State::Absent { since } => since,
                 State::Present(_) | State::Unknown(_) => seq,
@@ -184,6 +181,7 @@ impl Shelf {
             let state = State::Absent { since };
             self.entries.insert(name, Entry { seen: seq, state, returned: entry.returned });
         }
+        self.entries.extend(newer);
         self.listed = Some(seq);
         self.listed_since.get_or_insert(seq);
         self.failed = None;
@@ -395,6 +393,8 @@ mod tests {
         shelf.put(5, "web-0", Ok(None));
         shelf.put_list(4, [pod("web-1")]);
         assert!(matches!(shelf.get("web-0"), Answer::Absent { since: 5, seen: 5 }));
+        shelf.put_list(4, [pod("web-0")]);
+        assert!(matches!(shelf.get("web-0"), Answer::Absent { since: 5, seen: 5 }), "even if the list still has it");
     }
 
     #[test]

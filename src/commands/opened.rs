@@ -1,5 +1,6 @@
 //! Connected: flags and document made into one, contexts into clients.
 
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,9 +35,23 @@ pub(crate) struct Opened {
 /// The document is wrong, or contradicts a flag.
 pub(super) fn spec(subject: &SubjectArgs, flags: &Spec) -> Result<Spec, Failure> {
     match &subject.file {
-        Some(file) => spec::merge(flags, &spec::read(file)?),
+        Some(file) => spec::merge(flags, &read(file)?),
         None => Ok(flags.clone()),
     }
+}
+
+/// Reads the document that `-f` names; `-` is standard input.
+fn read(file: &Path) -> Result<Spec, Failure> {
+    let text = if file == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        std::fs::read_to_string(file)
+    };
+    let text = text.map_err(|error| {
+        Failure::usage(format!("{} cannot be read: {error}", file.display()), "name a file with `-f FILE`")
+    })?;
+    spec::parse(&text).map_err(|(reason, hint)| Failure::usage(format!("{}: {reason}", file.display()), hint))
 }
 
 /// Connects to both clusters. No request is made yet.

@@ -1,14 +1,11 @@
 //! The `StatefulSetMigration` document: one YAML or JSON document, every field known.
 
-use std::io::Read as _;
-use std::path::Path;
-
 use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::Spec;
 use super::merge::fields;
-use crate::failure::{Failure, did_you_mean};
+use crate::failure::did_you_mean;
 
 /// API version of the document.
 pub(crate) const API_VERSION: &str = "sts-migrate.io/v1alpha1";
@@ -19,28 +16,11 @@ pub(crate) const KIND: &str = "StatefulSetMigration";
 /// Fields of a cluster reference.
 const CLUSTER_FIELDS: [&str; 3] = ["context", "kubeConfig", "kubeConfigSecret"];
 
-/// Reads the document that `-f` names; `-` is standard input.
-///
-/// # Errors
-/// The file cannot be read, or does not hold exactly one right document.
-pub(crate) fn read(file: &Path) -> Result<Spec, Failure> {
-    let text = if file == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        std::fs::read_to_string(file)
-    };
-    let text = text.map_err(|error| {
-        Failure::usage(format!("{} cannot be read: {error}", file.display()), "name a file with `-f FILE`")
-    })?;
-    parse(&text).map_err(|(reason, hint)| Failure::usage(format!("{}: {reason}", file.display()), hint))
-}
-
 /// Parses a document.
 ///
 /// # Errors
 /// What is wrong, and what to do.
-fn parse(text: &str) -> Result<Spec, (String, String)> {
+pub(crate) fn parse(text: &str) -> Result<Spec, (String, String)> {
     let mut documents = Vec::new();
     for document in serde_yaml::Deserializer::from_str(text) {
         let document = Value::deserialize(document)

@@ -579,3 +579,25 @@ fn a_claim_that_a_pod_of_the_destination_uses_does_not_go_back() {
     );
     assert!(run.simulation.get(Side::Destination, Kind::PersistentVolumeClaim, "data-web-0").is_some());
 }
+
+#[test]
+fn no_pod_goes_down_while_a_lower_ordinal_is_attached_but_not_available() {
+    let mut run = Run::new(fixtures::plan(2, 1), Goal { pause_after: Some(0), ..Goal::forward(Until::Swing) });
+    assert_eq!(run.end(), Next::Done(Done::PausedAfter(0)));
+    run.goal.pause_after = None;
+    run.simulation.edit(Side::Destination, Kind::StatefulSet, fixtures::SET, |set| {
+        set["status"]["availableReplicas"] = json!(0);
+    });
+    assert!(matches!(run.next(), Next::Wait(wait) if matches!(wait.on, Condition::Available { wanted: 1, .. })));
+}
+
+#[test]
+fn the_set_does_not_come_back_while_the_destination_holds_a_volume() {
+    let mut run = Run::new(fixtures::plan(1, 1), Goal::forward(Until::Swing));
+    run.end();
+    run.goal = Goal::back();
+    run.until_step(Step::RecreateSet);
+    let (_, volume) = first_volume(&run.simulation.plan);
+    run.simulation.volumes.insert(volume, Place::Attached(Side::Destination));
+    assert!(matches!(run.next(), Next::Wait(wait) if matches!(wait.on, Condition::Free { .. })));
+}

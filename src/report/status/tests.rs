@@ -185,9 +185,8 @@ fn the_printed_document_can_be_fed_back() {
     let destination = ClusterReference::KubeConfigSecret("ops/b".to_owned());
     let here = [(source, "shop"), (destination.clone(), "market")];
     let document = scene.status().document("web", here, Some(&scene.plan));
-    let file = tempfile::NamedTempFile::new().expect("a temporary file");
-    std::fs::write(file.path(), serde_yaml::to_string(&document).expect("plain data")).expect("the file is written");
-    let spec = crate::spec::read(file.path()).expect("the document is right");
+    let text = serde_yaml::to_string(&document).expect("plain data");
+    let spec = crate::spec::parse(&text).expect("the document is right");
     assert_eq!(spec.stateful_set_name.as_deref(), Some("web"));
     assert_eq!(spec.dest_cluster, Some(destination));
     assert_eq!(spec.differences(&scene.plan), []);
