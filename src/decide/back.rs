@@ -72,10 +72,7 @@ impl Decision<'_> {
         let on_the_way =
             waiting.iter().find(|volume| matches!(self.world.holder(&volume.volume), Holder::Free | Holder::Moving(_)));
         let Some(volume) = on_the_way else { return Ok(()) };
-        let on = Condition::Proven {
-            pod: volume.claim.clone(),
-            missing: format!("EC2 does not show {} attached in the source cluster", volume.volume),
-        };
+        let on = Condition::Home { side, claim: volume.claim.clone(), volume: volume.volume.to_string() };
         let clock = Clock::Ready { what: "volumes back home".to_owned() };
         Err(Next::Wait(Wait { on, clock, poll: vec![Read::Volumes(ids)] }))
     }

@@ -64,10 +64,8 @@ impl Decision<'_> {
                     return Err(Next::Stop(Stop::HeldByOther { volume, instance }));
                 }
                 Holder::Side(Side::Source) | Holder::Free | Holder::Moving(_) | Holder::Unknown => {
-                    let on = Condition::Proven {
-                        pod: volume.claim.clone(),
-                        missing: format!("EC2 does not show {} attached in the destination cluster", volume.volume),
-                    };
+                    let (claim, volume) = (volume.claim.clone(), volume.volume.to_string());
+                    let on = Condition::Home { side: Side::Destination, claim, volume };
                     let clock = Clock::Ready { what: "volumes at home".to_owned() };
                     return Err(Next::Wait(Wait { on, clock, poll: vec![Read::Volumes(ids(&all))] }));
                 }

@@ -85,6 +85,8 @@ pub enum Condition {
     Available { side: Side, set: String, available: i64, wanted: i64, detail: Vec<String> },
     /// The chain pod → claim → PV → handle → attachment → instance is not yet closed.
     Proven { pod: String, missing: String },
+    /// A volume is not yet attached where it belongs.
+    Home { side: Side, claim: String, volume: String },
     /// A Service or Ingress has no address yet.
     Address { kind: &'static str, name: String },
 }
@@ -137,6 +139,9 @@ impl std::fmt::Display for Condition {
                 Ok(())
             }
             Condition::Proven { pod, missing } => write!(f, "proof that pod {pod} runs on the same volumes: {missing}"),
+            Condition::Home { side, claim, volume } => {
+                write!(f, "{volume} of claim {claim} to be attached in the {side} cluster")
+            }
             Condition::Address { kind, name } => {
                 write!(f, "{kind} {name} in the destination cluster to get an address")
             }

@@ -601,3 +601,14 @@ fn the_set_does_not_come_back_while_the_destination_holds_a_volume() {
     run.simulation.volumes.insert(volume, Place::Attached(Side::Destination));
     assert!(matches!(run.next(), Next::Wait(wait) if matches!(wait.on, Condition::Free { .. })));
 }
+
+#[test]
+fn a_volume_on_its_way_home_is_waited_for_by_its_claim() {
+    let mut run = Run::new(fixtures::plan(1, 1), Goal::forward(Until::Swing));
+    run.end();
+    run.goal = Goal::back();
+    let next = run.until(|next| matches!(next, Next::Wait(wait) if matches!(wait.on, Condition::Home { .. })));
+    let Next::Wait(wait) = next else { panic!("no wait but {next:?}") };
+    let (_, volume) = first_volume(&run.simulation.plan);
+    assert_eq!(wait.on.to_string(), format!("{volume} of claim data-web-0 to be attached in the source cluster"));
+}
