@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! cutover `back` ─▶ B: Retain seen live ─▶ replicas 0 ─▶ pods, highest first ─▶ gate in B ─▶ set ─▶ revisions
-//!   ─▶ claims ─▶ PVs, Services ─▶ A: pairs as before, Bound ─▶ gate ─▶ set ─▶ volumes home ─▶ policies, marks off
-//!   ─▶ record RolledBack ─▶ pods Ready
+//!   ─▶ claims ─▶ PVs, Services ─▶ A: pairs as before, Bound ─▶ gate ─▶ set ─▶ record RolledBack
+//!   ─▶ policies and marks, volume by volume as they come home ─▶ pods available
 //! ```
 //! None of the forward checks run. It refuses only for data that is not ours (TL-14).
 
@@ -32,49 +32,67 @@ impl Decision<'_> {
             self.refill_source()?;
             if self.has_set() {
                 self.recreate_set()?;
-                self.home_again()?;
             }
-            self.restore(Side::Source)?;
             let rolled_back = self.record.next(|next| {
                 next.outcome = Some(Outcome::RolledBack);
                 next.last_failure = None;
             });
             return Err(records::write(self.plan, self.world, &rolled_back, &Side::BOTH, None)?);
         }
-        // It is undone; that the pods come up again is waited for, so that it can be told.
-        if self.has_set()
-            && let Some(set) = present(self.world, Side::Source, Kind::StatefulSet, &self.set.name)?
-        {
-            self.available(Side::Source, set, self.set.replicas())?;
+        self.end_at_home()
+    }
+
+    /// Gives A's objects their values back. The migration is undone already: a pod that cannot come up
+    /// (a sibling set may still be in B) keeps only its own volumes at `Retain`, until this is run again.
+    fn end_at_home(&self) -> Flow<Done> {
+        let side = Side::Source;
+        let set = match self.has_set() {
+            true => present(self.world, side, Kind::StatefulSet, &self.set.name)?,
+            false => None,
+        };
+        let Some(set) = set else {
+            self.restore(side, &[])?;
+            return Ok(Done::RolledBack);
+        };
+        // By now somebody may have scaled it: who has no pod is not waited for.
+        let replicas = set.replicas().min(self.set.replicas());
+        let on_the_way = self.on_the_way(replicas)?;
+        self.restore(side, &on_the_way)?;
+        let poll: Vec<Read> = match on_the_way.is_empty() {
+            true => Vec::new(),
+            false => vec![Read::Volumes(ids(&on_the_way))],
+        };
+        if let Err(Next::Wait(wait)) = self.available(side, set, replicas) {
+            return Err(Next::Wait(Wait { poll, ..wait }));
+        }
+        if let Some(volume) = on_the_way.first() {
+            let on = Condition::Home { side, claim: volume.claim.clone(), volume: volume.volume.to_string() };
+            let clock = Clock::Ready { what: "volumes back home".to_owned() };
+            return Err(Next::Wait(Wait { on, clock, poll }));
         }
         Ok(Done::RolledBack)
     }
 
-    /// Waits until A's pods hold their volumes: `Delete` is written back only to a volume that is home (§6).
-    fn home_again(&self) -> Flow<()> {
-        let side = Side::Source;
+    /// Returns the volumes of A's pods that their nodes do not hold yet: `Delete` is written back only to
+    /// a volume that is home (§6).
+    fn on_the_way(&self, replicas: i64) -> Flow<Vec<&VolumePlan>> {
         let waiting: Vec<&VolumePlan> = self
-            .set
-            .ordinals
+            .handed_over(replicas)
             .iter()
             .flat_map(|ordinal| &ordinal.volumes)
             .filter(|volume| volume.reclaim_policy != RETAIN)
             .filter(|volume| {
-                let found = self.world.object(side, Kind::PersistentVolume, &volume.source_volume_name);
+                let found = self.world.object(Side::Source, Kind::PersistentVolume, &volume.source_volume_name);
                 found.is_some_and(|found| self.is_marked(found))
             })
             .collect();
         if waiting.is_empty() {
-            return Ok(());
+            return Ok(waiting);
         }
-        let ids = ids(&waiting);
-        volumes(self.world, &ids, self.world.settled)?;
-        let on_the_way =
-            waiting.iter().find(|volume| matches!(self.world.holder(&volume.volume), Holder::Free | Holder::Moving(_)));
-        let Some(volume) = on_the_way else { return Ok(()) };
-        let on = Condition::Home { side, claim: volume.claim.clone(), volume: volume.volume.to_string() };
-        let clock = Clock::Ready { what: "volumes back home".to_owned() };
-        Err(Next::Wait(Wait { on, clock, poll: vec![Read::Volumes(ids)] }))
+        volumes(self.world, &ids(&waiting), self.world.settled)?;
+        let is_under_way =
+            |volume: &&VolumePlan| matches!(self.world.holder(&volume.volume), Holder::Free | Holder::Moving(_));
+        Ok(waiting.into_iter().filter(is_under_way).collect())
     }
 
     /// Clients are led back before B goes down.

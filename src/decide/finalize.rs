@@ -32,7 +32,7 @@ impl Decision<'_> {
         self.delete_source(Kind::PersistentVolumeClaim)?;
         self.delete_source(Kind::PersistentVolume)?;
         self.delete_revisions(Side::Source)?;
-        self.restore(Side::Destination)?;
+        self.restore(Side::Destination, &[])?;
         let completed = self.record.next(|next| {
             next.outcome = Some(Outcome::Completed);
             next.last_failure = None;
@@ -129,11 +129,13 @@ impl Decision<'_> {
         if actions.is_empty() { Ok(()) } else { Err(Next::Act { actions, needs: None }) }
     }
 
-    /// Gives the objects of a side the values back that A's had, and takes our annotations off.
-    pub(super) fn restore(&self, side: Side) -> Flow<()> {
+    /// Gives the objects of a side the values back that A's had, and takes our annotations off; of the
+    /// PVs not those of volumes whose turn is `later`.
+    pub(super) fn restore(&self, side: Side, later: &[&VolumePlan]) -> Flow<()> {
         let marked: Vec<&VolumePlan> = self
             .set
             .volumes()
+            .filter(|volume| !later.iter().any(|later| later.volume == volume.volume))
             .filter(|volume| {
                 self.world
                     .object(side, Kind::PersistentVolume, volume.volume_name(side))

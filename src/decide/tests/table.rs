@@ -6,8 +6,8 @@ use super::simulation::{Place, Simulation};
 use crate::decide::{Command, Condition, Confirmation, Done, Goal, Next, Step, Stop, Until, decide};
 use crate::fixtures;
 use crate::plan::{MIGRATION_ANNOTATION, Order, Plan};
-use crate::record::{Record, Subject, stem};
-use crate::world::{Kind, Side, Unknown, VolumeId, World};
+use crate::record::{Outcome, Record, Subject, stem};
+use crate::world::{Kind, Read, Side, Unknown, VolumeId, World};
 
 /// A run without faults: the tool acts whenever it may, the clusters move whenever it waits.
 struct Run {
@@ -602,13 +602,60 @@ fn the_set_does_not_come_back_while_the_destination_holds_a_volume() {
     assert!(matches!(run.next(), Next::Wait(wait) if matches!(wait.on, Condition::Free { .. })));
 }
 
-#[test]
-fn a_volume_on_its_way_home_is_waited_for_by_its_claim() {
-    let mut run = Run::new(fixtures::plan(1, 1), Goal::forward(Until::Swing));
+/// Returns a rollback that waits for the first pod of A.
+fn back_without_pods(replicas: i64) -> Run {
+    let mut run = Run::new(fixtures::plan(replicas, 1), Goal::forward(Until::Swing));
     run.end();
     run.goal = Goal::back();
-    let next = run.until(|next| matches!(next, Next::Wait(wait) if matches!(wait.on, Condition::Home { .. })));
+    run.until(
+        |next| matches!(next, Next::Wait(wait) if matches!(wait.on, Condition::Available { side: Side::Source, .. })),
+    );
+    run
+}
+
+#[test]
+fn it_is_rolled_back_before_the_pods_are_up() {
+    let mut run = back_without_pods(1);
+    for side in Side::BOTH {
+        assert_eq!(run.record(side).outcome, Some(Outcome::RolledBack));
+    }
+    assert_eq!(run.policy(Side::Source).as_deref(), Some("Retain"), "the volume is not home yet");
+    assert_eq!(run.end(), Next::Done(Done::RolledBack));
+    assert_eq!(run.policy(Side::Source).as_deref(), Some("Delete"));
+    assert_eq!(run.simulation.violation, None);
+}
+
+#[test]
+fn a_pod_that_does_not_come_up_keeps_no_other_volume_from_its_policy() {
+    let mut run = back_without_pods(2);
+    let next = run.until(|next| {
+        matches!(next, Next::Wait(wait) if matches!(wait.on, Condition::Available { side: Side::Source, available: 1, .. }))
+    });
     let Next::Wait(wait) = next else { panic!("no wait but {next:?}") };
+    let last = &run.simulation.plan.sets[0].ordinals[1].volumes[0];
+    assert_eq!(wait.poll, [Read::Volumes(vec![last.volume.clone()])], "EC2 has no watch");
+    assert_eq!(run.policy(Side::Source).as_deref(), Some("Delete"));
+    let second = run.simulation.get(Side::Source, Kind::PersistentVolume, &last.source_volume_name);
+    assert_eq!(second.expect("it stays").text("/spec/persistentVolumeReclaimPolicy"), Some("Retain"));
+    assert_eq!(run.end(), Next::Done(Done::RolledBack));
+}
+
+#[test]
+fn a_set_that_is_gone_again_does_not_keep_a_rollback_from_ending() {
+    let mut run = back_without_pods(1);
+    run.simulation.remove(Side::Source, Kind::StatefulSet, fixtures::SET);
+    assert_eq!(run.end(), Next::Done(Done::RolledBack));
+    assert_eq!(run.policy(Side::Source).as_deref(), Some("Retain"), "nobody holds it: that is no home");
+}
+
+#[test]
+fn a_volume_on_its_way_home_is_waited_for_by_its_claim() {
+    let mut run = back_without_pods(1);
+    run.until(|next| matches!(next, Next::Act { actions, .. } if actions.iter().any(|action| action.step == Step::RestorePolicy)));
+    // The pods are up, and EC2 still says what it said before.
     let (_, volume) = first_volume(&run.simulation.plan);
+    run.simulation.volumes.insert(volume.clone(), Place::Available);
+    let next = run.next();
+    let Next::Wait(wait) = next else { panic!("no wait but {next:?}") };
     assert_eq!(wait.on.to_string(), format!("{volume} of claim data-web-0 to be attached in the source cluster"));
 }
