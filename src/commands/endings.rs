@@ -5,10 +5,11 @@ use super::stops::{Contexts, advice};
 use crate::decide::{Confirmation, Done, Until};
 use crate::drive::Ended;
 use crate::failure::{Exit, Failure, NOTHING};
-use crate::plan::Plan;
+use crate::plan::{Plan, RECLAIM_POLICY_ANNOTATION};
+use crate::record::Outcome;
 use crate::report::{Status, left_in_source, left_needed, names, record_in_force, status_needed};
 use crate::ui::Ui;
-use crate::world::Side;
+use crate::world::{Kind, Read, Side};
 
 /// Turns the end of a run into words and an exit code.
 ///
@@ -58,7 +59,7 @@ async fn failure(opened: &mut Opened, plan: &Plan, subcommand: &str, ended: Ende
         None => Exit::Failed,
     };
     // A refusal is no pause of the migration's: it was not this command's turn.
-    let reason = if exit == Exit::Refused { reason.trim_start_matches("paused: ").to_owned() } else { reason };
+    let mut reason = if exit == Exit::Refused { reason.trim_start_matches("paused: ").to_owned() } else { reason };
     let status = look(opened, plan).await;
     let name = plan.sets.first().map_or("", |set| set.name.as_str());
     let record = record_in_force(&opened.session.world, name);
@@ -66,6 +67,15 @@ async fn failure(opened: &mut Opened, plan: &Plan, subcommand: &str, ended: Ende
     match &record {
         Some(record) if record.is_open() => left_behind
             .push("plan and record in both clusters: any machine can go on; the lock is given back".to_owned()),
+        // The set stands again; what is missing are its pods, and what is done once they are up.
+        Some(record) if record.outcome == Some(Outcome::RolledBack) => {
+            reason = reason.replacen("paused: ", "rolled back, but not everything is up: ", 1);
+            left_behind.push(
+                "the set in the source cluster, the destination emptied; PersistentVolumes of pods that are not up stay \
+                 `Retain`, and the plan is kept, until `rollback` has ended"
+                    .to_owned(),
+            );
+        }
         Some(_) => {}
         None => left_behind = vec![NOTHING.to_owned()],
     }
@@ -144,6 +154,7 @@ async fn say_done(opened: &mut Opened, plan: &Plan, done: &Done, ui: &mut Ui) {
         }
         Done::Completed => {
             ui.say(&format!("completed: {set} lives in {destination}"));
+            say_kept(opened, plan, Side::Destination, ui).await;
             opened.session.look(left_needed()).await;
             for set in &plan.sets {
                 let left = left_in_source(&set.before, &opened.session.world);
@@ -154,6 +165,29 @@ async fn say_done(opened: &mut Opened, plan: &Plan, done: &Done, ui: &mut Ui) {
         }
         Done::RolledBack => {
             ui.say(&format!("rolled back: {set} lives in {}/{} again", plan.source.context, plan.source.namespace));
+            say_kept(opened, plan, Side::Source, ui).await;
         }
+    }
+}
+
+/// Says which PVs stay `Retain` at the end although they were `Delete`: it was not safe to write that back.
+async fn say_kept(opened: &mut Opened, plan: &Plan, side: Side, ui: &mut Ui) {
+    let volumes: Vec<&str> = plan.volumes().map(|volume| volume.volume_name(side)).collect();
+    let reads = volumes.iter().map(|name| Read::Get(side, Kind::PersistentVolume, (*name).to_owned()));
+    opened.session.look(reads).await;
+    let world = &opened.session.world;
+    let kept: Vec<&str> = volumes
+        .into_iter()
+        .filter(|name| {
+            let found = world.object(side, Kind::PersistentVolume, name);
+            found.is_some_and(|found| found.annotation(RECLAIM_POLICY_ANNOTATION).is_some())
+        })
+        .collect();
+    if !kept.is_empty() {
+        ui.say(&format!(
+            "kept at Retain in the {side} cluster, since it was not certain that nobody else uses the volume: {}; \
+             look at each, then set the policy yourself (annotation {RECLAIM_POLICY_ANNOTATION} has the original)",
+            names(&kept)
+        ));
     }
 }

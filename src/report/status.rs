@@ -361,7 +361,8 @@ fn remarks(plan: Option<&Plan>, record: Option<&Record>, world: &World, name: &s
         let is_done = record.is_some_and(|record| !record.is_open());
         if is_done {
             remarks.push(
-                "the stored plan is still there: the ending was interrupted; the same command finishes it".to_owned(),
+                "the stored plan is still there: the ending is not complete, and PersistentVolumes may still be `Retain`"
+                    .to_owned(),
             );
         }
         let unread = plan.volumes().filter(|volume| world.holder(&volume.volume) == Holder::Unknown).count();

@@ -9,10 +9,11 @@ use bed::node::PodKnobs;
 use bed::workload::{Class, Snapshot, USUAL_CLASS, Workload, namespace, remove_namespace, snapshot};
 use bed::{Bed, Cluster, Tool, ec2, node, users};
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
-use kube::{Api, Client};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, Client, ResourceExt as _};
 use libtest_mimic::Trial;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Ended, KillOnDrop, Operator, eventually, on_bed};
 
@@ -37,6 +38,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         on_bed("migration::rolls_back_after_one_ordinal", |bed| rolled_back(bed, "back-one", "swing", Some("0"))),
         on_bed("migration::rolls_back_after_all_ordinals", |bed| rolled_back(bed, "back-all", "cutover", None)),
         on_bed("migration::rolls_back_from_prepare", |bed| rolled_back(bed, "back-prepare", "prepare", None)),
+        on_bed("migration::is_rolled_back_although_a_pod_cannot_be_scheduled", unschedulable),
         on_bed("migration::goes_forward_again_after_a_rollback", forward_again),
         on_bed("migration::refuses_a_second_tool_at_once", two_tools),
         on_bed("migration::refuses_without_a_terminal_and_without_yes", no_terminal),
@@ -321,6 +323,38 @@ async fn rolled_back(bed: &'static Bed, name: &str, until: &str, pause_after: Op
     ensure!(stage.set(Cluster::B).await?.is_none());
     let status = stage.run("status", &[]).await?.expect_code(0);
     ensure!(status.stdout.contains("RolledBack"), "{}", status.stdout);
+    stage.end(case.expecting(Expected::RolledBack)).await
+}
+
+/// No node of A takes the pods any more: the migration is undone all the same, and says what is missing.
+async fn unschedulable(bed: &'static Bed) -> Result<()> {
+    const LABEL: &str = "move-unschedulable";
+    let label_nodes = async |client: &Client, value: Option<&str>| -> Result<()> {
+        let nodes: Api<Node> = Api::all(client.clone());
+        for node in nodes.list(&ListParams::default()).await? {
+            let patch = json!({ "metadata": { "labels": { LABEL: value } } });
+            nodes.patch(&node.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
+        }
+        Ok(())
+    };
+    for cluster in Cluster::BOTH {
+        label_nodes(&bed.client(cluster, users::ADMIN).await?, Some("yes")).await?;
+    }
+    let stage = Stage::new(bed, "unschedulable", |set| usual(2)(set).node_selector(LABEL, "yes")).await?;
+    let case = stage.case().await?;
+    stage.run("run", &["--order", "one-by-one", "--yes"]).await?.expect_code(0);
+    label_nodes(&stage.a, None).await?;
+    let ended = stage.run("rollback", &["--yes", "--ready-timeout", "2s"]).await?.expect_code(1);
+    ensure!(ended.stderr.contains("rolled back, but") && ended.stderr.contains("web-0: 0/"), "{}", ended.stderr);
+    let status = stage.run("status", &[]).await?.expect_code(0);
+    ensure!(status.stdout.contains("RolledBack") && status.stdout.contains(" rollback "), "{}", status.stdout);
+    ensure!(stage.policies(Cluster::A).await? == ["Retain"; 4], "none of the volumes is home");
+    label_nodes(&stage.a, Some("yes")).await?;
+    stage.run("rollback", &["--yes"]).await?.expect_code(0);
+    ensure!(stage.ready_pods(Cluster::A).await? == 2);
+    ensure!(stage.policies(Cluster::A).await? == ["Delete"; 4]);
+    let status = stage.run("status", &[]).await?.expect_code(0);
+    ensure!(!status.stdout.contains(" rollback "), "nothing is left to finish: {}", status.stdout);
     stage.end(case.expecting(Expected::RolledBack)).await
 }
 

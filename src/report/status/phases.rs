@@ -69,7 +69,12 @@ pub(super) fn next(
         return says("nothing was done yet", &["run"]);
     };
     match record.outcome {
+        // The plan goes last: while it is there, the ending is not complete.
+        Some(Outcome::Completed) if plan.is_some() => return says("finish the ending", &["finalize"]),
         Some(Outcome::Completed) => return says("nothing, the set lives in the destination cluster", &[]),
+        Some(Outcome::RolledBack) if plan.is_some() => {
+            return says("see that the pods in the source cluster come up, then finish the rollback", &["rollback"]);
+        }
         Some(Outcome::RolledBack) => return says("nothing, the set lives in the source cluster", &["run"]),
         None => {}
     }

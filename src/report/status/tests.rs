@@ -160,7 +160,9 @@ fn phases_follow_the_record() {
     scene.record.direction = Direction::Back;
     assert_eq!(scene.status().phase, Phase::RollingBack);
     scene.record.outcome = Some(Outcome::RolledBack);
-    assert_eq!(scene.status().phase, Phase::RolledBack);
+    let status = scene.status();
+    assert_eq!(status.phase, Phase::RolledBack);
+    assert_eq!(status.next.commands, ["tool rollback"], "the plan is still there: the ending is not complete");
     scene.record.outcome = Some(Outcome::Completed);
     let status = scene.status();
     assert_eq!((status.phase, status.frozen_at), (Phase::Completed, None));
