@@ -15,6 +15,7 @@ mod migration;
 mod node;
 mod preflight;
 mod prompts;
+mod readiness;
 mod readme;
 mod support;
 
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         node::trials(),
         preflight::trials(),
         prompts::trials(),
+        readiness::trials(),
         readme::trials(),
     ]
     .into_iter()

@@ -22,7 +22,7 @@ use tokio::time::sleep;
 use crate::support::{alone, eventually, on_bed};
 
 /// How long anything may take that is wanted; far more than it takes on a loaded machine.
-const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// How long a trial looks at something that must not happen.
 const A_WHILE: Duration = Duration::from_secs(2);
@@ -47,15 +47,15 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// One cluster as these trials use it.
-struct Place {
+pub(crate) struct Place {
     cluster: Cluster,
-    client: Client,
-    nodes: node::Control,
+    pub(crate) client: Client,
+    pub(crate) nodes: node::Control,
     ec2: ec2::Control,
 }
 
 impl Place {
-    async fn new(bed: &Bed, cluster: Cluster) -> Result<Self> {
+    pub(crate) async fn new(bed: &Bed, cluster: Cluster) -> Result<Self> {
         Ok(Place {
             cluster,
             client: bed.client(cluster, users::ADMIN).await?,
@@ -65,7 +65,7 @@ impl Place {
     }
 
     /// Puts a set into the cluster and waits until it is Ready.
-    async fn put(&self, workload: &Workload) -> Result<()> {
+    pub(crate) async fn put(&self, workload: &Workload) -> Result<()> {
         workload.apply(&self.client).await?;
         workload.wait_ready(&self.client).await
     }
@@ -80,7 +80,7 @@ impl Place {
         Ok((node, workload.node_selector("trial", &owner).toleration("trial")))
     }
 
-    fn pods(&self, workload: &Workload) -> Api<Pod> {
+    pub(crate) fn pods(&self, workload: &Workload) -> Api<Pod> {
         Api::namespaced(self.client.clone(), workload.namespace())
     }
 
@@ -96,7 +96,7 @@ impl Place {
         Ok(asked)
     }
 
-    async fn scale(&self, workload: &Workload, replicas: i32) -> Result<()> {
+    pub(crate) async fn scale(&self, workload: &Workload, replicas: i32) -> Result<()> {
         let sets: Api<StatefulSet> = Api::namespaced(self.client.clone(), workload.namespace());
         let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
         sets.patch(workload.name(), &PatchParams::default(), &patch).await?;
@@ -126,7 +126,7 @@ impl Place {
     }
 }
 
-fn is_ready(pod: &Pod) -> bool {
+pub(crate) fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     pod.metadata.deletion_timestamp.is_none()
         && conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")

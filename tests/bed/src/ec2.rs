@@ -12,6 +12,7 @@
 //! Nothing in here answers from a wish of the program under test: an attachment that EC2 would refuse
 //! is refused, and a state that takes EC2 time takes time here.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Handle;
@@ -121,6 +122,11 @@ impl Ec2 {
     /// mounted here, also because the machine died or the volume was torn away by force.
     pub fn unmount(&self, volume: &str, instance: &str, entry: HistoryEntry) -> Result<(), String> {
         self.with(|world| world.unmount(volume, instance, entry))
+    }
+
+    /// Returns what is written on volumes: on all of them, each as a process would find it there.
+    pub fn contents(&self) -> BTreeMap<String, Vec<HistoryEntry>> {
+        self.with(|world| world.contents())
     }
 
     /// Runs `act` on the world, then starts the delays that it asked for and wakes who waits.

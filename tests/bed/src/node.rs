@@ -40,7 +40,7 @@ mod status;
 pub(crate) mod volumes;
 
 pub use control::{Control, router};
-pub use knobs::{NodeKnobs, PodKnobs, Timings};
+pub use knobs::{NodeKnobs, PodKnobs, READY_WHEN, ReadyWhen, Timings};
 pub use machine::Process;
 pub use object::{NewNode, NodeFacts};
 
@@ -165,6 +165,13 @@ impl Agent {
 impl Shared {
     fn machines(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Machine>>> {
         self.machines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the names of the pods of a namespace whose processes run in this cluster.
+    fn running(&self, namespace: &str) -> Vec<String> {
+        let machines: Vec<Arc<Machine>> = self.machines().values().cloned().collect();
+        let processes = machines.iter().flat_map(|machine| machine.processes());
+        processes.filter(|process| process.namespace == namespace).map(|process| process.pod).collect()
     }
 
     /// Returns an address for a pod that starts.

@@ -14,6 +14,8 @@ use kube::api::ListParams;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use crate::node::{READY_WHEN, ReadyWhen};
+
 mod class;
 mod cluster;
 mod kinds;
@@ -52,6 +54,7 @@ pub struct Workload {
     labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
     pod_labels: BTreeMap<String, String>,
+    ready_when: Option<ReadyWhen>,
     grace_seconds: Option<i64>,
     volumes: Vec<(Value, Value)>,
     node_selector: BTreeMap<String, String>,
@@ -86,6 +89,7 @@ impl Workload {
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             pod_labels: BTreeMap::new(),
+            ready_when: None,
             grace_seconds: None,
             volumes: Vec::new(),
             node_selector: BTreeMap::new(),
@@ -179,6 +183,13 @@ impl Workload {
     #[must_use]
     pub fn pod_label(mut self, key: &str, value: &str) -> Self {
         self.pod_labels.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Sets what the pods need of their surroundings to be Ready.
+    #[must_use]
+    pub fn ready_when(mut self, rules: ReadyWhen) -> Self {
+        self.ready_when = Some(rules);
         self
     }
 
@@ -334,6 +345,9 @@ impl Workload {
             },
         });
         let spec = &mut set["spec"];
+        if let Some(rules) = &self.ready_when {
+            spec["template"]["metadata"]["annotations"] = json!({READY_WHEN: json!(rules).to_string()});
+        }
         if let Some(start) = self.start {
             spec["ordinals"] = json!({"start": start});
         }
@@ -444,63 +458,4 @@ fn all_available(set: &StatefulSet) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn find<'a>(manifest: &'a [Value], kind: &str) -> Vec<&'a Value> {
-        manifest.iter().filter(|object| object["kind"] == kind).collect()
-    }
-
-    #[test]
-    fn a_set_brings_its_headless_service() {
-        let manifest = Workload::new("shop", "web").replicas(3).claim("data", "1Gi", USUAL_CLASS).manifest();
-        assert!(find(&manifest, "StorageClass").is_empty());
-        assert_eq!(find(&manifest, "Service")[0]["spec"]["clusterIP"], "None");
-        let set = find(&manifest, "StatefulSet")[0];
-        assert_eq!(set["spec"]["replicas"], 3);
-        assert_eq!(set["spec"]["template"]["spec"]["containers"][0]["volumeMounts"][0]["mountPath"], "/data");
-    }
-
-    #[test]
-    fn claims_and_pods_are_named_from_the_first_ordinal_on() {
-        let workload = Workload::new("shop", "web")
-            .replicas(2)
-            .start_ordinal(3)
-            .claim("data", "1Gi", "gp3")
-            .claim("wal", "1Gi", "gp3");
-        assert_eq!(workload.pods(), ["web-3", "web-4"]);
-        assert_eq!(workload.claims(), ["data-web-3", "wal-web-3", "data-web-4", "wal-web-4"]);
-    }
-
-    #[test]
-    fn raw_devices_are_not_mounted() {
-        let manifest = Workload::new("shop", "web").block_claim("raw", "1Gi", "gp3").manifest();
-        let set = find(&manifest, "StatefulSet")[0];
-        assert_eq!(set["spec"]["volumeClaimTemplates"][0]["spec"]["volumeMode"], "Block");
-        let container = &set["spec"]["template"]["spec"]["containers"][0];
-        assert_eq!(container["volumeMounts"], json!([]));
-        assert_eq!(container["volumeDevices"][0]["name"], "raw");
-    }
-
-    #[test]
-    fn a_class_that_is_brought_along_comes_first() {
-        let class = Class::new("fast").retain().mount_options(&["noatime"]);
-        let manifest = Workload::new("shop", "web").claim("data", "1Gi", "fast").class(class).manifest();
-        let classes = find(&manifest, "StorageClass");
-        assert_eq!(classes, [&manifest[0]]);
-        assert_eq!(classes[0]["reclaimPolicy"], "Retain");
-        assert_eq!(classes[0]["mountOptions"], json!(["noatime"]));
-    }
-
-    #[test]
-    fn every_kind_of_a_manifest_is_known() {
-        let manifest = Workload::new("shop", "web")
-            .claim("data", "1Gi", "gp3")
-            .service("public", json!({"type": "LoadBalancer"}))
-            .edit(|set| set["spec"]["revisionHistoryLimit"] = json!(2))
-            .manifest();
-        assert!(manifest.iter().all(|object| kinds::resource(object["kind"].as_str().unwrap_or_default()).is_some()));
-        assert_eq!(find(&manifest, "StatefulSet")[0]["spec"]["revisionHistoryLimit"], 2);
-        assert_eq!(find(&manifest, "Service")[1]["spec"]["selector"]["app"], "web");
-    }
-}
+mod tests;

@@ -4,10 +4,12 @@
 //! wrong volume (somebody else's entries) or an empty one (no entries) shows. The whole history stays
 //! readable for the judge; what a mount finds begins anew when the content is lost.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use super::words::{AttachmentState, InstanceState};
-use super::world::World;
+use super::world::{Record, World};
 use crate::facts::{HistoryEntry, HistoryKind};
 
 impl World {
@@ -62,6 +64,11 @@ impl World {
             self.let_go(volume, instance);
         }
         Ok(())
+    }
+
+    pub(super) fn contents(&self) -> BTreeMap<String, Vec<HistoryEntry>> {
+        let content = |record: &Record| record.history[record.content_from..].to_vec();
+        self.volumes.iter().map(|(id, record)| (id.clone(), content(record))).collect()
     }
 
     /// Ends every mount of an instance that has lost its power: nothing writes there any more.

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -105,6 +106,37 @@ impl PodKnobs {
     }
 }
 
+/// Annotation of a pod (template) that holds [`ReadyWhen`] as JSON: it moves with the set.
+pub const READY_WHEN: &str = "bed.example/ready-when";
+
+/// What a pod needs of its surroundings to be Ready, besides its own start. All that is set must hold,
+/// at every moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct ReadyWhen {
+    /// A quorum system of so many members: more than half of them, this one included, must run in
+    /// this cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub majority_of: Option<usize>,
+    /// A DNS name that must answer in this cluster: a Service of the pod's namespace (`db`), or one
+    /// pod behind a headless one (`writer-0.db`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answers: Option<String>,
+    /// A member that is alone in this cluster starts only if it never ran before, or stopped last of
+    /// its set; else newer data may be on another's volume. One that is not alone joins the others.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stopped_last: bool,
+}
+
+impl ReadyWhen {
+    /// Returns the rules of a pod; an error when its annotation is not understood.
+    pub(super) fn of(pod: &Pod) -> Result<Self, String> {
+        let text = pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(READY_WHEN));
+        let Some(text) = text else { return Ok(Self::default()) };
+        serde_json::from_str(text).map_err(|error| format!("annotation {READY_WHEN}: {error}"))
+    }
+}
+
 /// Exit code of a process that SIGKILL ended.
 const KILLED: i32 = 137;
 
@@ -178,5 +210,24 @@ mod tests {
     #[test]
     fn a_misspelled_knob_is_refused() {
         assert!(serde_json::from_str::<PodKnobs>(r#"{"neverready":true}"#).is_err());
+    }
+
+    fn annotated(rules: &str) -> Pod {
+        serde_json::from_value(serde_json::json!({"metadata": {"annotations": {READY_WHEN: rules}}})).expect("a pod")
+    }
+
+    #[test]
+    fn rules_are_read_from_the_pods_annotation() {
+        let found = ReadyWhen::of(&annotated(r#"{"majorityOf":3,"answers":"db"}"#));
+        let wanted = ReadyWhen { majority_of: Some(3), answers: Some("db".to_owned()), stopped_last: false };
+        assert_eq!(found, Ok(wanted));
+        assert_eq!(ReadyWhen::of(&Pod::default()), Ok(ReadyWhen::default()));
+    }
+
+    #[test]
+    fn a_misspelled_rule_is_refused() {
+        for rules in [r#"{"majority":3}"#, r#"{"majorityOf":"3"}"#, "majorityOf: 3", ""] {
+            assert!(ReadyWhen::of(&annotated(rules)).is_err(), "{rules}");
+        }
     }
 }

@@ -22,9 +22,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Shared;
 use super::api::{kubelet, until_done};
-use super::knobs::PodKnobs;
+use super::knobs::{PodKnobs, ReadyWhen};
 use super::machine::{Machine, Process};
-use super::readiness::readiness;
+use super::readiness::{Rules, readiness};
 use super::status::{Containers, End, View};
 use super::volumes::{self, PodVolume};
 use crate::facts::{HistoryEntry, HistoryKind};
@@ -61,6 +61,7 @@ pub(super) struct Life {
     name: String,
     knobs: watch::Receiver<PodKnobs>,
     volumes: Vec<PodVolume>,
+    rules: ReadyWhen,
     view: View,
     /// The status that the API server has.
     posted: Option<View>,
@@ -86,6 +87,7 @@ impl Life {
             namespace,
             name,
             volumes: Vec::new(),
+            rules: ReadyWhen::default(),
             posted: None,
         }
     }
@@ -129,15 +131,16 @@ impl Life {
         }
     }
 
-    /// Finds out the pod's volumes and reports them as in use. False when the pod is to end before.
+    /// Finds out the pod's volumes and rules, and reports the volumes as in use. False when the pod is to end before.
     async fn prepare_volumes(&mut self) -> bool {
         loop {
             if self.wish() != Wish::Run {
                 return false;
             }
-            match volumes::resolve(&self.shared.client, &self.pod).await {
-                Ok(volumes) => {
-                    self.volumes = volumes;
+            let volumes = volumes::resolve(&self.shared.client, &self.pod).await;
+            match volumes.and_then(|volumes| Ok((volumes, ReadyWhen::of(&self.pod)?))) {
+                Ok((volumes, rules)) => {
+                    (self.volumes, self.rules) = (volumes, rules);
                     break;
                 }
                 Err(reason) => self.wait_creating(&reason).await,
@@ -216,6 +219,7 @@ impl Life {
     async fn keep_running(&mut self, boot: u64) -> Option<i32> {
         let started = Instant::now();
         let mut node_knobs = self.machine.knobs.subscribe();
+        let mut rules = Rules::new(self.rules.clone());
         loop {
             self.machine.awake().await;
             node_knobs.mark_unchanged();
@@ -226,7 +230,8 @@ impl Life {
                 return None;
             }
             let knobs = self.knobs.borrow_and_update().clone();
-            let ready = readiness(&self.pod, &knobs, &self.shared.timings, started.elapsed());
+            let hold = rules.hold(&self.shared, &self.pod, &self.volumes).await;
+            let ready = readiness(&self.pod, &knobs, &self.shared.timings, started.elapsed(), hold);
             let own_end = knobs.own_end().map(|(after, exit_code)| (started + after, exit_code));
             if let Some((_, exit_code)) = own_end.filter(|(at, _)| *at <= Instant::now()) {
                 return Some(exit_code);
