@@ -241,7 +241,10 @@ impl Terminal<'_> {
 fn build() -> Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--bin", "sts-migrate"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    // With this example, so that the features of all crates are those it was built with: nothing is compiled twice.
+    command
+        .args(["build", "--quiet", "--bin", "sts-migrate", "--example", "sandbox"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }

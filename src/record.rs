@@ -181,7 +181,8 @@ pub fn stem(subject: Subject, name: &str) -> String {
         Subject::Set => "set",
         Subject::Claim => "claim",
     };
-    let short: String = name.chars().take(40).collect();
+    // Names of objects may have 253 characters; kind, hash and the parts' numbers come on top.
+    let short: String = name.chars().take(200).collect();
     format!("sts-migrate-{kind}-{}-{}", short.trim_end_matches(['-', '.']), short_hash(&[kind, name]))
 }
 
@@ -245,11 +246,10 @@ mod tests {
     #[test]
     fn stems_tell_subjects_apart_and_leave_room_for_the_parts() {
         assert_ne!(stem(Subject::Set, "web"), stem(Subject::Claim, "web"));
-        let long = |last: &str| stem(Subject::Set, &format!("{}{last}", "a".repeat(60)));
+        let long = |last: &str| stem(Subject::Set, &format!("{}{last}", "a".repeat(252)));
         assert_ne!(long("x"), long("y"));
-        // Names of Leases, ConfigMaps and Secrets may have 253 characters; the parts' numbers come on top.
-        assert!(long("x").len() < 100, "{}", long("x"));
-        assert!(!stem(Subject::Set, &format!("{}-b", "a".repeat(39))).contains("--"));
+        assert!(secrets::part_name(&long("x"), 9999).len() <= 253, "{}", long("x"));
+        assert!(!stem(Subject::Set, &format!("{}-b", "a".repeat(199))).contains("--"));
     }
 
     proptest! {

@@ -176,7 +176,9 @@ mod tests {
     #[test]
     fn the_subject_is_read_from_the_name_unless_it_was_shortened() {
         assert_eq!(subject_of(&stem(Subject::Set, "web")), Some((Subject::Set, "web".to_owned())));
-        assert_eq!(subject_of(&stem(Subject::Set, &"a".repeat(60))), None);
+        let long = "a".repeat(63);
+        assert_eq!(subject_of(&stem(Subject::Claim, &long)), Some((Subject::Claim, long)));
+        assert_eq!(subject_of(&stem(Subject::Set, &"a".repeat(250))), None);
         assert_eq!(subject_of("something-else"), None);
     }
 }

@@ -10,6 +10,7 @@ use libtest_mimic::Arguments;
 
 mod bed;
 mod cli;
+mod guide;
 mod judge_proof;
 mod migration;
 mod node;
@@ -17,6 +18,7 @@ mod preflight;
 mod prompts;
 mod readiness;
 mod readme;
+mod screen;
 mod support;
 
 /// Tests side by side, unless `--test-threads` says otherwise: they mostly wait.
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
     let trials = [
         bed::trials(),
         cli::trials(),
+        guide::trials(),
         judge_proof::trials(),
         migration::trials(),
         node::trials(),

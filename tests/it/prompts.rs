@@ -1,27 +1,16 @@
 //! Questions and answers, in a pseudo-terminal on the bed: what a person sees and can say.
 
-use std::io::{Read as _, Write};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::Duration;
-
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use bed::judge::{Case, Expected};
 use bed::workload::{USUAL_CLASS, Workload, remove_namespace};
 use bed::{Bed, Cluster, users};
 use libtest_mimic::Trial;
-use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 
-use crate::support::{Operator, eventually, on_bed};
+use crate::screen::{CTRL_C, GO_ON, Screen};
+use crate::support::{Operator, on_bed};
 
 /// Name of the set that moves.
 const SET: &str = "web";
-
-/// How long a question may be in coming: a pod's move on a loaded machine lies before it.
-const PATIENT: Duration = Duration::from_secs(120);
-
-/// The question before a step.
-const GO_ON: &str = "go on?";
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -37,7 +26,6 @@ pub(crate) fn trials() -> Vec<Trial> {
 struct Scene {
     bed: &'static Bed,
     workload: Workload,
-
     operator: Operator,
     case: Case,
 }
@@ -80,85 +68,6 @@ impl Scene {
             remove_namespace(&admin, self.workload.namespace()).await?;
         }
         Ok(())
-    }
-}
-
-/// A terminal in which the program runs.
-struct Screen {
-    child: Box<dyn Child + Send + Sync>,
-    keyboard: Box<dyn Write + Send>,
-    shown: Arc<Mutex<Vec<u8>>>,
-    /// Up to where the text was read by the person.
-    read: usize,
-    /// Dropping it would hang up.
-    _terminal: Box<dyn MasterPty + Send>,
-}
-
-impl Screen {
-    fn open(operator: &Operator, arguments: &[&str]) -> Result<Screen> {
-        // Wide, so that no line that a test looks for is cut.
-        let size = PtySize { rows: 50, cols: 400, pixel_width: 0, pixel_height: 0 };
-        let terminal = native_pty_system().openpty(size)?;
-        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_sts-migrate"));
-        command.args(arguments);
-        command.env_clear();
-        command.env("TERM", "xterm");
-        for (name, value) in operator.environment() {
-            command.env(name, value);
-        }
-        command.cwd(operator.home());
-        let child = terminal.slave.spawn_command(command)?;
-        drop(terminal.slave);
-        let mut output = terminal.master.try_clone_reader()?;
-        let keyboard = terminal.master.take_writer()?;
-        let shown = Arc::new(Mutex::new(Vec::new()));
-        let screen = Arc::clone(&shown);
-        thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            // Reading fails when the last process of the terminal has ended.
-            while let Ok(length @ 1..) = output.read(&mut buffer) {
-                screen.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&buffer[..length]);
-            }
-        });
-        Ok(Screen { child, keyboard, shown, read: 0, _terminal: terminal.master })
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.shown.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
-    }
-
-    /// Waits until something is shown that was not there at the last answer, and returns all since.
-    async fn wait_for(&mut self, wanted: &str) -> Result<String> {
-        let read = self.read;
-        let found = eventually(format!("`{wanted}`"), PATIENT, async || {
-            let text = self.text();
-            let fresh = text.get(read..).unwrap_or_default();
-            Ok(fresh.find(wanted).map(|at| (read + at + wanted.len(), fresh[..at + wanted.len()].to_owned())))
-        })
-        .await
-        .with_context(|| format!("the screen shows:\n{}", self.text()))?;
-        self.read = found.0;
-        Ok(found.1)
-    }
-
-    fn type_line(&mut self, line: &str) -> Result<()> {
-        self.keyboard.write_all(format!("{line}\n").as_bytes()).context("type")
-    }
-
-    /// Waits until the program has ended, and checks its exit code.
-    async fn ends_with(mut self, code: u32) -> Result<String> {
-        let status = eventually("the program to end", PATIENT, async || Ok(self.child.try_wait()?))
-            .await
-            .with_context(|| format!("the screen shows:\n{}", self.text()))?;
-        ensure!(status.exit_code() == code, "{status}, not {code}; the screen shows:\n{}", self.text());
-        Ok(self.text())
-    }
-}
-
-impl Drop for Screen {
-    fn drop(&mut self) {
-        // It has ended already, unless the test failed.
-        let _ = self.child.kill();
     }
 }
 
@@ -230,7 +139,7 @@ async fn ctrl_c(bed: &'static Bed) -> Result<()> {
     let question = screen.wait_for(GO_ON).await?;
     ensure!(question.contains("freeze: "), "{question}");
     // The terminal turns this into SIGINT.
-    screen.keyboard.write_all(b"\x03")?;
+    screen.press(CTRL_C)?;
     let said = screen.ends_with(130).await?;
     ensure!(said.contains("interrupted: paused by SIGINT"), "{said}");
     ensure!(scene.phase().await? == "FreezingSource paused=true");

@@ -75,9 +75,14 @@ pub(crate) fn shared_bed() -> &'static Bed {
 ///
 /// One at a time: each takes some 1.5 GB. The bed ends when the returned value is dropped.
 pub(crate) async fn own_bed(options: BedOptions) -> Result<OwnBed> {
-    static TURN: Mutex<()> = Mutex::const_new(());
-    let turn = TURN.lock().await;
+    let turn = turn().await;
     Ok(OwnBed { bed: start_bed(options).await?, _turn: turn })
+}
+
+/// Waits for the turn of a test that starts a bed of its own, or a program that does.
+pub(crate) async fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::const_new(());
+    TURN.lock().await
 }
 
 /// Starts a bed without keeping the runtime from other things.

@@ -1,0 +1,195 @@
+//! README is typed: every command in it is run as it stands there, on sets as it has them.
+
+use std::env;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use bed::judge::{Case, Expected};
+use bed::workload::{USUAL_CLASS, Workload, absent, namespace, remove_namespace};
+use bed::{Bed, Cluster, users};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use libtest_mimic::Trial;
+use portable_pty::CommandBuilder;
+
+use crate::screen::{CTRL_C, Screen};
+use crate::support::{Operator, alone, on_bed, turn};
+
+const README: &str = include_str!("../../README.md");
+const CI: &str = include_str!("../../.ci/run");
+
+/// Namespace of README's set, in both clusters.
+const NAMESPACE: &str = "shop";
+
+/// README's set.
+const SET: &str = "web";
+
+/// How long a namespace may take to go.
+const PATIENT: Duration = Duration::from_secs(90);
+
+/// What README names that measures and does not test; `.ci/run` compiles it.
+const BENCH: &str = "cargo run --release --example bench";
+
+/// What starts a sandbox that asks, and one that is kept.
+const SANDBOX: [&str; 2] = ["cargo run --example sandbox", "cargo run --example sandbox -- --keep"];
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        on_bed("guide::what_readme_types_works_as_it_stands_there", typed),
+        alone("guide::the_sandbox_asks_and_shows", sandbox),
+        alone("guide::a_kept_sandbox_invites_to_what_works", kept),
+        alone("guide::what_readme_builds_is_built_here_or_by_the_checks", || async { built() }),
+    ]
+}
+
+/// The commands of one section of README, in their order.
+fn sections() -> Vec<(&'static str, Vec<String>)> {
+    let mut sections = Vec::new();
+    for section in README.split("\n## ").skip(1) {
+        let title = section.lines().next().unwrap_or_default();
+        let mut commands: Vec<String> = Vec::new();
+        let mut blocks = section.split("```console\n").skip(1);
+        for block in blocks.by_ref().filter_map(|rest| rest.split("```").next()) {
+            let mut is_continued = false;
+            for line in block.lines() {
+                match (line.strip_prefix("$ "), commands.last_mut()) {
+                    (Some(command), _) => commands.push(command.to_owned()),
+                    (None, Some(command)) if is_continued => *command = format!("{command}\n{line}"),
+                    (None, _) => {}
+                }
+                is_continued = line.ends_with('\\');
+            }
+        }
+        sections.push((title, commands));
+    }
+    sections
+}
+
+fn is_cargo(command: &str) -> bool {
+    command.starts_with("cargo ")
+}
+
+/// Types each section's commands on a set of its own, agreeing to every question.
+async fn typed(bed: &'static Bed) -> Result<()> {
+    let mut typed = 0;
+    for (title, commands) in sections() {
+        let commands: Vec<String> = commands.into_iter().filter(|command| !is_cargo(command)).collect();
+        if commands.is_empty() {
+            continue;
+        }
+        typed += commands.len();
+        type_section(bed, &commands).await.with_context(|| format!("README, section {title}"))?;
+    }
+    ensure!(typed > 10, "only {typed} commands were found in README");
+    Ok(())
+}
+
+async fn type_section(bed: &'static Bed, commands: &[String]) -> Result<()> {
+    let a = bed.client(Cluster::A, users::ADMIN).await?;
+    let b = bed.client(Cluster::B, users::ADMIN).await?;
+    let workload = Workload::new(NAMESPACE, SET).replicas(2).claim("data", "1Gi", USUAL_CLASS).grace_seconds(2);
+    workload.apply(&a).await?;
+    workload.wait_ready(&a).await?;
+    namespace(&b, NAMESPACE).await?;
+    let tool = bed.take_tool();
+    let case = Case::for_workload(bed, &tool, &workload, NAMESPACE).await?;
+    let operator = operator(bed, &tool.user, &tool.access_key)?;
+    // The judge holds the tool's user to what the tool may do.
+    let admin = self::operator(bed, users::ADMIN, &tool.access_key)?;
+    for command in commands {
+        let who = if command.starts_with("kubectl ") { &admin } else { &operator };
+        Screen::shell(who, command)?.agree(0).await.with_context(|| format!("$ {command}"))?;
+    }
+    let ends = |word: &str| commands.iter().rposition(|command| command.contains(word));
+    let expected = match (ends(" rollback "), ends(" run ").max(ends(" finalize "))) {
+        (back, forward) if back > forward => Expected::RolledBack,
+        (_, Some(_)) => Expected::Finalized,
+        _ => Expected::Untouched,
+    };
+    case.expecting(expected).assert_clean(bed).await?;
+    for client in [a, b] {
+        remove_namespace(&client, NAMESPACE).await?;
+        // The next section begins with an empty one.
+        absent(Api::<Namespace>::all(client), NAMESPACE, PATIENT).await?;
+    }
+    Ok(())
+}
+
+/// Returns an operator whose contexts are called as in README, with the program on the path and the
+/// examples at hand.
+fn operator(bed: &Bed, user: &str, access_key: &str) -> Result<Operator> {
+    let mut operator = Operator::with(bed, user, access_key)?;
+    std::os::unix::fs::symlink(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("examples"),
+        operator.home().join("examples"),
+    )?;
+    let mut kubeconfig: serde_yaml::Value = serde_yaml::from_str(&std::fs::read_to_string(bed.kubeconfig(user)?)?)?;
+    let contexts = kubeconfig["contexts"].as_sequence_mut().context("a kubeconfig has contexts")?;
+    for (name, cluster) in [("old", Cluster::A), ("new", Cluster::B)] {
+        let known = contexts.iter().find(|context| context["name"] == cluster.name());
+        let mut renamed = known.context("the bed's own context")?.clone();
+        renamed["name"] = name.into();
+        contexts.push(renamed);
+    }
+    let file = operator.home().join("kubeconfig");
+    std::fs::write(&file, serde_yaml::to_string(&kubeconfig)?)?;
+    operator.set("KUBECONFIG", file);
+    let program = Path::new(env!("CARGO_BIN_EXE_sts-migrate")).parent().context("a program is somewhere")?;
+    let path = operator
+        .environment()
+        .iter()
+        .find(|(name, _)| name == "PATH")
+        .map(|(_, path)| path.clone())
+        .unwrap_or_default();
+    let directories = [program.to_owned()].into_iter().chain(env::split_paths(&path));
+    operator.set("PATH", env::join_paths(directories)?);
+    Ok(operator)
+}
+
+/// Runs cargo on this repository, with the environment of whoever runs the tests.
+fn cargo(line: &str) -> Result<Screen> {
+    let mut command = CommandBuilder::new(env::var_os("CARGO").context("cargo runs the tests")?);
+    command.args(line.split_whitespace().skip(1));
+    command.cwd(env!("CARGO_MANIFEST_DIR"));
+    Screen::start(command)
+}
+
+async fn sandbox() -> Result<()> {
+    let _turn = turn().await;
+    let shown = cargo(SANDBOX[0])?.agree(0).await?;
+    // The run that README shows is this one.
+    let command = "$ sts-migrate run --src a --dst b -n shop --create-namespace web";
+    ensure!(shown.contains(command) && README.contains(command), "{shown}");
+    ensure!(shown.contains("completed: web lives in b/shop"), "{shown}");
+    ensure!(shown.contains("web-0 in cluster b starts to write; it found the volume with "), "{shown}");
+    Ok(())
+}
+
+async fn kept() -> Result<()> {
+    let _turn = turn().await;
+    let mut sandbox = cargo(SANDBOX[1])?;
+    let invitation = sandbox.wait_for("# what runs there").await?;
+    let lines = || invitation.lines().map(str::trim_end);
+    let exports: Vec<&str> = lines().filter(|line| line.starts_with("export ")).collect();
+    let commands: Vec<&str> =
+        lines().filter(|line| line.starts_with("sts-migrate ") || line.starts_with("kubectl ")).collect();
+    ensure!(exports.len() > 3 && commands.len() > 5, "{invitation}");
+    for command in commands {
+        let mut shell = CommandBuilder::new("/bin/sh");
+        shell.args(["-c", &format!("{}\n{command}", exports.join("\n"))]);
+        Screen::start(shell)?.agree(0).await.with_context(|| format!("$ {command}"))?;
+    }
+    sandbox.press(CTRL_C)?;
+    sandbox.ends_with(0).await?;
+    Ok(())
+}
+
+fn built() -> Result<()> {
+    let checks: Vec<&str> = CI.lines().filter_map(|line| line.strip_prefix("step ")).collect();
+    for command in sections().iter().flat_map(|(_, commands)| commands).filter(|command| is_cargo(command)) {
+        let is_known = checks.contains(&command.as_str()) || SANDBOX.contains(&command.as_str()) || command == BENCH;
+        ensure!(is_known, "`{command}` is in README and nothing runs it");
+    }
+    Ok(())
+}

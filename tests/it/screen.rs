@@ -1,0 +1,159 @@
+//! A pseudo-terminal: a program in it, what it shows, and a person who types.
+
+use std::io::{Read as _, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+
+use crate::support::{Operator, eventually};
+
+/// The question before a step.
+pub(crate) const GO_ON: &str = "go on?";
+
+/// What the terminal turns into SIGINT.
+pub(crate) const CTRL_C: &str = "\x03";
+
+/// How long a question may be in coming: a pod's move on a loaded machine lies before it, or the start of a sandbox.
+const PATIENT: Duration = Duration::from_secs(180);
+
+/// A terminal in which the program runs.
+pub(crate) struct Screen {
+    child: Box<dyn Child + Send + Sync>,
+    keyboard: Box<dyn Write + Send>,
+    shown: Arc<Mutex<Vec<u8>>>,
+    /// Ends when the last process of the terminal has ended and all is read.
+    reader: JoinHandle<()>,
+    /// Up to where the text was read by the person.
+    read: usize,
+    /// Dropping it would hang up.
+    _terminal: Box<dyn MasterPty + Send>,
+}
+
+impl Screen {
+    /// Runs the shipped binary, in the operator's home directory.
+    pub(crate) fn open(operator: &Operator, arguments: &[&str]) -> Result<Screen> {
+        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_sts-migrate"));
+        command.args(arguments);
+        Screen::of_operator(operator, command)
+    }
+
+    /// Runs a line in a shell, as the operator.
+    pub(crate) fn shell(operator: &Operator, line: &str) -> Result<Screen> {
+        let mut command = CommandBuilder::new("/bin/sh");
+        command.args(["-c", line]);
+        Screen::of_operator(operator, command)
+    }
+
+    fn of_operator(operator: &Operator, mut command: CommandBuilder) -> Result<Screen> {
+        command.env_clear();
+        for (name, value) in operator.environment() {
+            command.env(name, value);
+        }
+        command.cwd(operator.home());
+        Screen::start(command)
+    }
+
+    /// Runs a command.
+    pub(crate) fn start(mut command: CommandBuilder) -> Result<Screen> {
+        command.env("TERM", "xterm");
+        // Wide, so that no line that a test looks for is cut.
+        let size = PtySize { rows: 50, cols: 400, pixel_width: 0, pixel_height: 0 };
+        let terminal = native_pty_system().openpty(size)?;
+        let child = terminal.slave.spawn_command(command)?;
+        drop(terminal.slave);
+        let mut output = terminal.master.try_clone_reader()?;
+        let keyboard = terminal.master.take_writer()?;
+        let shown = Arc::new(Mutex::new(Vec::new()));
+        let screen = Arc::clone(&shown);
+        let reader = thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            // Reading fails when the last process of the terminal has ended.
+            while let Ok(length @ 1..) = output.read(&mut buffer) {
+                screen.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&buffer[..length]);
+            }
+        });
+        Ok(Screen { child, keyboard, shown, reader, read: 0, _terminal: terminal.master })
+    }
+
+    /// Returns all that was shown so far.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.shown.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+
+    /// Waits until something is shown that was not there at the last answer, and returns all since.
+    pub(crate) async fn wait_for(&mut self, wanted: &str) -> Result<String> {
+        let read = self.read;
+        let found = eventually(format!("`{wanted}`"), PATIENT, async || {
+            let text = self.text();
+            let fresh = text.get(read..).unwrap_or_default();
+            Ok(fresh.find(wanted).map(|at| (read + at + wanted.len(), fresh[..at + wanted.len()].to_owned())))
+        })
+        .await
+        .with_context(|| format!("the screen shows:\n{}", self.text()))?;
+        self.read = found.0;
+        Ok(found.1)
+    }
+
+    /// Types a line.
+    pub(crate) fn type_line(&mut self, line: &str) -> Result<()> {
+        self.keyboard.write_all(format!("{line}\n").as_bytes()).context("type")
+    }
+
+    /// Presses a key.
+    pub(crate) fn press(&mut self, key: &str) -> Result<()> {
+        self.keyboard.write_all(key.as_bytes()).context("type")
+    }
+
+    /// Answers every question as somebody who agrees, until the program has ended with this exit code.
+    pub(crate) async fn agree(mut self, code: u32) -> Result<String> {
+        while let Some(answer) = eventually("a question or the end", PATIENT, async || {
+            let text = self.text();
+            let fresh = text.get(self.read..).unwrap_or_default();
+            if let Some((at, answer)) = question(fresh) {
+                self.read += at;
+                return Ok(Some(Some(answer)));
+            }
+            Ok(self.child.try_wait()?.map(|_| None))
+        })
+        .await
+        .with_context(|| format!("the screen shows:\n{}", self.text()))?
+        {
+            self.type_line(&answer)?;
+        }
+        self.ends_with(code).await
+    }
+
+    /// Waits until the program has ended, and checks its exit code.
+    pub(crate) async fn ends_with(mut self, code: u32) -> Result<String> {
+        let status = eventually("the program to end", PATIENT, async || Ok(self.child.try_wait()?))
+            .await
+            .with_context(|| format!("the screen shows:\n{}", self.text()))?;
+        // What it said last may still be on its way.
+        eventually("the rest of the screen", PATIENT, async || Ok(self.reader.is_finished().then_some(()))).await?;
+        ensure!(status.exit_code() == code, "{status}, not {code}; the screen shows:\n{}", self.text());
+        Ok(self.text())
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        // It has ended already, unless the test failed.
+        let _ = self.child.kill();
+    }
+}
+
+/// Returns where a question ends, and the answer that goes on.
+fn question(text: &str) -> Option<(usize, String)> {
+    const NAME: &str = "to delete; anything else pauses:";
+    for (asked, answer) in [("order [1/2/q]:", "1"), ("[n]o and pause:", "y")] {
+        if let Some(at) = text.find(asked) {
+            return Some((at + asked.len(), answer.to_owned()));
+        }
+    }
+    let at = text.find(NAME)?;
+    let name = text[..at].rsplit("name, ").next()?.split(',').next()?;
+    Some((at + NAME.len(), name.to_owned()))
+}
