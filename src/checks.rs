@@ -145,6 +145,7 @@ const CHECKS: &[fn(&Case<'_>) -> Vec<Finding>] = &[
     differences::networks,
     namespace::check,
     services::governing,
+    services::labelled,
     services::taken,
     order::check,
     order::siblings,

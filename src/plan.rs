@@ -15,8 +15,8 @@ mod build;
 mod services;
 
 pub use build::{build, needed};
-pub(crate) use services::publishes;
 pub use services::{ServiceKinship, kinship, same_meaning};
+pub(crate) use services::{labels_of_others, publishes};
 
 /// Annotation on every object that the program created or patched: id and attempt of its migration.
 pub const MIGRATION_ANNOTATION: &str = "sts-migrate.io/migration";

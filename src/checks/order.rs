@@ -11,6 +11,7 @@ use super::names::some;
 use super::scope::Scope;
 use super::{Finding, Level};
 use crate::plan::Request;
+use crate::report::count;
 use crate::world::{Kind, Object, Read, Side, World};
 
 /// Returns what speaks for `together`: signs that the set's members need each other (SS-14). Empty
@@ -172,20 +173,11 @@ pub(super) fn siblings(case: &Case<'_>) -> Vec<Finding> {
         ));
     }
     for budget in budgets(case) {
-        // The controllers behind ownerless pods are unknown, so a share of them is, too.
-        let is_number = budget.at("/spec/minAvailable").is_some_and(Value::is_number);
-        let what = match is_number {
-            true => format!("it keeps {} after the freeze as before", allowance(budget)),
-            false => format!(
-                "after the freeze the set's pods have no controller, and `{}` cannot be counted then: it allows no eviction, drains of their nodes in the source hang",
-                allowance(budget)
-            ),
-        };
         findings.push(Finding {
             code: "PF-34",
             level: Level::Tells,
             subject: super::scope::subject(Side::Source, Kind::PodDisruptionBudget, budget.name()),
-            what,
+            what: after_the_freeze(case, budget),
             remedy: format!(
                 "drain no node of the set during the move; `{} get pdb`",
                 case.source(Kind::PodDisruptionBudget)
@@ -193,6 +185,52 @@ pub(super) fn siblings(case: &Case<'_>) -> Vec<Finding> {
         });
     }
     findings
+}
+
+/// Returns what a budget over the set's pods will allow once these have no controller. Its own
+/// controller reckons a share from the size of the workloads that it finds behind the pods, so ownerless
+/// pods count as healthy, but not as wanted (GC-9).
+fn after_the_freeze(case: &Case<'_>, budget: &Object) -> String {
+    if budget.at("/spec/minAvailable").is_some_and(Value::is_number) {
+        return format!(
+            "it keeps {} after the freeze as before, and counts only those in the source: each pod that has moved is one less to be evicted",
+            allowance(budget)
+        );
+    }
+    let pods: Vec<&Object> = case
+        .world()
+        .objects(Side::Source, Kind::Pod)
+        .filter(|pod| !pod.is_finished_pod() && selects(budget.at("/spec/selector"), pod.at("/metadata/labels")))
+        .collect();
+    let others =
+        pods.iter().filter(|pod| pod.controller().is_some_and(|owner| owner.uid != case.set.uid())).count() as i64;
+    if others == 0 {
+        return format!(
+            "after the freeze the set's pods have no controller, and `{}` cannot be counted then: it allows no eviction, drains of their nodes in the source hang",
+            allowance(budget)
+        );
+    }
+    let healthy =
+        pods.iter().filter(|pod| pod.condition("Ready") == Some("True") && !pod.is_terminating()).count() as i64;
+    let wanted = match (budget.at("/spec/minAvailable"), budget.at("/spec/maxUnavailable")) {
+        (Some(least), _) => share(least, others),
+        (None, Some(most)) => others - share(most, others),
+        (None, None) => others,
+    };
+    format!(
+        "after the freeze it reckons `{}` from the {others} pods that still have a controller, while all {healthy} healthy ones count: it then allows {} at once, of the set's pods too, which nobody makes again",
+        allowance(budget),
+        count((healthy - wanted.max(0)).max(0) as usize, "eviction")
+    )
+}
+
+/// Returns a number or a percentage of a whole, rounded up as Kubernetes does for budgets.
+fn share(value: &Value, whole: i64) -> i64 {
+    let percent = value.as_str().and_then(|text| text.strip_suffix('%')?.parse::<i64>().ok());
+    match percent {
+        Some(percent) => (whole * percent + 99) / 100,
+        None => value.as_i64().unwrap_or_default(),
+    }
 }
 
 fn kinship_reasons(case: &Case<'_>, other: &Object) -> Vec<&'static str> {

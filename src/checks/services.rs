@@ -5,7 +5,7 @@ use super::names::some;
 use super::scope::subject;
 use super::twins;
 use super::{Finding, Level};
-use crate::plan::{ServiceKinship, kinship, same_meaning};
+use crate::plan::{ServiceKinship, kinship, labels_of_others, same_meaning};
 use crate::world::{Kind, Object, Side};
 
 /// PF-33: the governing Service is in A, and in B either absent (prepare makes it) or the same.
@@ -49,6 +49,35 @@ pub(super) fn governing(case: &Case<'_>) -> Vec<Finding> {
             ),
         }),
         (Some(_), _) => {}
+    }
+    findings
+}
+
+/// PF-33: a Service whose selector needs a label that the pods get from somebody else (a role, set by
+/// a sidecar or an operator) is empty in B until somebody does the same there.
+pub(super) fn labelled(case: &Case<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for service in case.world().objects(Side::Source, Kind::Service) {
+        let is_own = matches!(
+            kinship(case.set, service, case.world()),
+            ServiceKinship::OwnQuiet | ServiceKinship::OwnPublishing
+        );
+        let labels = labels_of_others(case.set, service);
+        if is_own && !labels.is_empty() {
+            findings.push(Finding {
+                code: "PF-33",
+                level: Level::Warns,
+                subject: subject(Side::Source, Kind::Service, service.name()),
+                what: format!(
+                    "it selects by {}, which the set's template does not give: in the destination it leads to no pod until somebody labels one there",
+                    some(&labels)
+                ),
+                remedy: format!(
+                    "see to it that what sets the label works there too (a sidecar, an operator); `{} get pods --show-labels`",
+                    case.source(Kind::Pod)
+                ),
+            });
+        }
     }
     findings
 }

@@ -36,12 +36,30 @@ const FIXED_ADDRESS: [&str; 4] = [
     "service.beta.kubernetes.io/aws-load-balancer-private-ipv4-addresses",
 ];
 
+/// Labels that a set's controller gives to each pod.
+const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
+const POD_INDEX: &str = "apps.kubernetes.io/pod-index";
+
 /// Prefix of the annotations in which the AWS Load Balancer Controller keeps what a pseudo backend does.
 const ALB_ACTION: &str = "alb.ingress.kubernetes.io/actions.";
 
 /// Returns how a Service or Ingress stands to the set.
 pub fn kinship(set: &Object, object: &Object, world: &World) -> ServiceKinship {
     if is_ingress(object) { ingress_kinship(set, object, world) } else { service_kinship(set, object, world) }
+}
+
+/// Returns the labels that a Service selects by and that the set's pods have from somebody else than
+/// their controller, such as the role of a leader: a pod that starts in B has none of them.
+pub(crate) fn labels_of_others(set: &Object, service: &Object) -> Vec<String> {
+    let selector = service.at("/spec/selector").and_then(Value::as_object).into_iter().flatten();
+    let template = labels_at(set, "/spec/template/metadata/labels");
+    selector
+        .filter(|(key, value)| {
+            let is_given = template.and_then(|labels| labels.get(*key)) == Some(value);
+            !is_given && ![POD_NAME, POD_INDEX].contains(&key.as_str())
+        })
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+        .collect()
 }
 
 /// Returns whether a Service publishes something that both clusters would publish, or cannot hold, at once.
@@ -176,8 +194,8 @@ fn own_labels(set: &Object, world: &World) -> Vec<Map<String, Value>> {
     let first = set.first_ordinal();
     let made = (first..first + set.replicas()).map(|ordinal| {
         let mut labels = template.clone();
-        labels.insert("statefulset.kubernetes.io/pod-name".to_owned(), format!("{}-{ordinal}", set.name()).into());
-        labels.insert("apps.kubernetes.io/pod-index".to_owned(), ordinal.to_string().into());
+        labels.insert(POD_NAME.to_owned(), format!("{}-{ordinal}", set.name()).into());
+        labels.insert(POD_INDEX.to_owned(), ordinal.to_string().into());
         labels
     });
     let live = world

@@ -390,6 +390,21 @@ fn a_set_without_governing_service_warns() {
 }
 
 #[test]
+fn a_service_by_a_label_that_somebody_else_sets_warns() {
+    let service =
+        |name: &str, selector: Value| json!({ "metadata": { "name": name }, "spec": { "selector": selector } });
+    let mut bench = Bench::fine();
+    bench.put(Side::Source, Kind::Service, service("web-1", json!({ "statefulset.kubernetes.io/pod-name": "web-1" })));
+    bench.put(Side::Source, Kind::Service, service("elsewhere", json!({ "role": "leader" })));
+    bench.passes();
+    bench.put(Side::Source, Kind::Service, service("leader", json!({ "role": "leader" })));
+    bench.remove(Side::Source, Kind::Service, "elsewhere");
+    bench.edit(Side::Source, Kind::Pod, "web-1", |pod| pod["metadata"]["labels"]["role"] = "leader".into());
+    let finding = bench.one("PF-33", Level::Warns);
+    assert!(finding.subject.contains("leader") && finding.what.contains("role=leader"), "{finding:?}");
+}
+
+#[test]
 fn services_that_cannot_be_listed_block() {
     for side in Side::BOTH {
         let mut bench = Bench::fine();

@@ -100,6 +100,35 @@ fn a_budget_is_told_with_what_it_will_allow() {
     assert!(bench.told("PF-34").what.contains("allows no eviction"));
 }
 
+/// Tried on the bed: over two sets, one of them frozen, `maxUnavailable: 1` goes from 1 to 4 - 1 + 1.
+#[test]
+fn a_budget_over_another_set_too_is_told_to_open() {
+    let with = |field: &str, value: Value| {
+        let mut bench = Bench::fine();
+        for ordinal in 0..2 {
+            let owner = json!({ "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "readers", "uid": "r", "controller": true });
+            let metadata = json!({ "name": format!("readers-{ordinal}"), "labels": fixtures::labels(), "ownerReferences": [owner] });
+            let status = json!({ "phase": "Running", "conditions": [{ "type": "Ready", "status": "True" }] });
+            bench.put(Side::Source, Kind::Pod, json!({ "metadata": metadata, "status": status }));
+        }
+        let mut budget = budget(json!(2));
+        budget["spec"].as_object_mut().expect("a map").remove("minAvailable");
+        budget["spec"][field] = value;
+        bench.put(Side::Source, Kind::PodDisruptionBudget, budget);
+        bench.findings().into_iter().find(|finding| finding.subject.contains("quorum")).expect("it is told").what
+    };
+    for (field, value, wanted) in [
+        ("maxUnavailable", json!(1), "allows 4 evictions at once"),
+        ("maxUnavailable", json!("30%"), "allows 4 evictions at once"),
+        ("minAvailable", json!("100%"), "allows 3 evictions at once"),
+        ("maxUnavailable", json!(9), "allows 5 evictions at once"),
+    ] {
+        let what = with(field, value);
+        assert!(what.contains(wanted) && what.contains("from the 2 pods that still have a controller"), "{what}");
+    }
+    assert!(with("minAvailable", json!(4)).contains("keeps 4 pods available after the freeze as before"));
+}
+
 #[test]
 fn siblings_are_told_with_what_makes_them_siblings() {
     let mut bench = Bench::fine();
