@@ -166,7 +166,8 @@ fn is_own_revision(view: &View<'_>, event: &Event) -> bool {
 /// Returns the bystanders that are not as they were.
 fn changed_bystanders(view: &View<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
-    for before in view.case.before.objects.iter().filter(|object| is_bystander(view, object)) {
+    let bystanders = view.case.before.objects.iter().filter(|object| is_bystander(view, object));
+    for before in bystanders.filter(|object| !is_of_another_move(view, object)) {
         let live = view.evidence.live.get(before.cluster, &before.resource, before.namespace(), before.name());
         let what = match live {
             None => "is gone".to_owned(),
@@ -197,16 +198,42 @@ fn is_bystander(view: &View<'_>, object: &super::Object) -> bool {
         "persistentvolumeclaims" => case.volume_of_claim(object.name()).is_some(),
         "statefulsets" => object.name() == case.set,
         "pods" => case.ordinal_of(object.name()).is_some(),
-        "controllerrevisions" => {
-            let owners = object.body.pointer("/metadata/ownerReferences").and_then(Value::as_array);
-            owners.into_iter().flatten().any(|owner| owner["name"] == case.set.as_str())
-        }
+        "controllerrevisions" => is_owned_by(object, &case.set),
         // Their status, or what the servers write into them, changes all the time.
         "volumeattachments" | "nodes" | "namespaces" | "endpoints" | "endpointslices" | "events" => true,
         resource if OWN_RESOURCES.contains(&resource) => object.name().contains(OWN_NAME),
         _ => false,
     };
     !ours
+}
+
+fn is_owned_by(object: &super::Object, set: &str) -> bool {
+    let owners = object.body.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    owners.into_iter().flatten().any(|owner| owner["name"] == set)
+}
+
+/// Returns whether an object belongs to another set of the namespace that the test moves, too.
+fn is_of_another_move(view: &View<'_>, object: &super::Object) -> bool {
+    let case = view.case;
+    let is_volume = object.resource == "persistentvolumes";
+    let at = |own: &'static str, claim: &'static str| object.text(if is_volume { claim } else { own });
+    let name = at("/metadata/name", "/spec/claimRef/name");
+    let in_place = at("/metadata/namespace", "/spec/claimRef/namespace") == case.namespace(object.cluster);
+    let stem = name.trim_end_matches(|letter: char| letter.is_ascii_digit()).strip_suffix('-');
+    let governs =
+        |set: &super::Object| case.other_sets.contains(set.name()) && set.text("/spec/serviceName") == object.name();
+    in_place
+        && match object.resource.as_str() {
+            "statefulsets" => case.other_sets.contains(name),
+            "services" => case.before.of(object.cluster, "statefulsets").any(governs),
+            "pods" => stem.is_some_and(|stem| case.other_sets.contains(stem)),
+            "controllerrevisions" => case.other_sets.iter().any(|set| is_owned_by(object, set)),
+            "persistentvolumeclaims" | "persistentvolumes" => {
+                let of_set = |set: &String| stem.is_some_and(|stem| stem.ends_with(&format!("-{set}")));
+                case.other_sets.iter().any(of_set)
+            }
+            _ => false,
+        }
 }
 
 #[cfg(test)]
@@ -343,5 +370,17 @@ mod tests {
         made.bystander("other");
         made.live(Cluster::A, "statefulsets", "other").body["metadata"]["labels"] = json!({"new": "label"});
         made.rejects(i21_only_the_sets_own_objects, "has another /metadata/labels");
+    }
+
+    #[test]
+    fn i21_leaves_another_move_of_the_test_to_its_own_case() {
+        let mut made = Made::new();
+        made.bystander("other");
+        made.bystander("another");
+        made.case = made.case.beside("other");
+        made.forget(Cluster::A, "statefulsets", "other");
+        made.accepts(i21_only_the_sets_own_objects);
+        made.forget(Cluster::A, "statefulsets", "another");
+        made.rejects(i21_only_the_sets_own_objects, "statefulsets another in a is gone");
     }
 }

@@ -78,6 +78,8 @@ pub struct Case {
     pub keeps_state: bool,
     /// Pods that the test itself disturbs: their deaths and restarts prove nothing.
     pub excused_pods: BTreeSet<String>,
+    /// Other sets of the namespace that the test moves, too: their objects are no bystanders.
+    pub other_sets: BTreeSet<String>,
     /// The objects of both clusters before the tool's first call.
     pub before: Snapshot,
     /// The volumes' histories before the tool's first call.
@@ -118,6 +120,12 @@ impl Case {
     /// Returns the case with a pod that the test itself disturbs.
     pub fn excusing_pod(mut self, pod: &str) -> Case {
         self.excused_pods.insert(pod.to_owned());
+        self
+    }
+
+    /// Returns the case with another set of the namespace that the test moves, too.
+    pub fn beside(mut self, set: &str) -> Case {
+        self.other_sets.insert(set.to_owned());
         self
     }
 

@@ -75,10 +75,11 @@ impl Case {
             replicas: spec["replicas"].as_i64().unwrap_or(1),
             order: Order::OneByOne,
             volumes: Vec::new(),
-            services: services(&before, source, &spec["template"]["metadata"]["labels"]),
+            services: services(&before, found),
             classes: BTreeMap::new(),
             keeps_state: true,
             excused_pods: BTreeSet::new(),
+            other_sets: BTreeSet::new(),
             before,
             histories: BTreeMap::new(),
             since,
@@ -140,15 +141,21 @@ async fn histories(control: &ec2::Control, case: &Case) -> Result<BTreeMap<Strin
     Ok(histories)
 }
 
-/// Returns the Services that belong to a set (their selector fits its pods), and the Ingresses that
-/// lead to nothing else.
-fn services(before: &Snapshot, namespace: &str, labels: &Value) -> BTreeSet<String> {
+/// Returns the Services that belong to a set (the governing one, and those whose selector fits its
+/// template or a pod of it), and the Ingresses that lead to nothing else.
+fn services(before: &Snapshot, set: &Object) -> BTreeSet<String> {
+    let namespace = set.namespace();
+    let pods = before.of(Cluster::A, "pods").filter(|pod| pod.owners().contains(&set.uid()));
+    let mut labels: Vec<Option<&Value>> = pods.map(|pod| pod.body.pointer("/metadata/labels")).collect();
+    labels.push(set.body.pointer("/spec/template/metadata/labels"));
+    let selects = |selector: &serde_json::Map<String, Value>| {
+        let fit = |labels: &Value| selector.iter().all(|(key, value)| labels.get(key) == Some(value));
+        !selector.is_empty() && labels.iter().flatten().any(|labels| fit(labels))
+    };
     let fits = |service: &&Object| {
         let selector = service.body.pointer("/spec/selector").and_then(Value::as_object);
-        service.namespace() == namespace
-            && selector.is_some_and(|selector| {
-                !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
-            })
+        let governs = service.name() == set.text("/spec/serviceName");
+        service.namespace() == namespace && (governs || selector.is_some_and(selects))
     };
     let mut names: BTreeSet<String> =
         before.of(Cluster::A, "services").filter(fits).map(|service| service.name().to_owned()).collect();
@@ -303,18 +310,31 @@ mod tests {
             resource: resource.to_owned(),
             body: json!({"metadata": {"name": name, "namespace": "shop"}, "spec": spec}),
         };
+        let pod = |name: &str, owner: &str, role: &str| {
+            let mut pod = object("pods", name, json!({}));
+            pod.body["metadata"]["labels"] = json!({"role": role});
+            pod.body["metadata"]["ownerReferences"] = json!([{"uid": owner}]);
+            pod
+        };
         let backend = |name: &str| json!({"rules": [{"http": {"paths": [{"backend": {"service": {"name": name}}}]}}]});
         let before = Snapshot {
             objects: vec![
                 object("services", "web", json!({"selector": {"app": "web"}})),
                 object("services", "all", json!({"selector": {}})),
                 object("services", "api", json!({"selector": {"app": "api"}})),
+                object("services", "leader", json!({"selector": {"role": "leader"}})),
+                object("services", "governing", json!({"selector": {"app": "nothing"}})),
+                pod("web-0", "web-uid", "leader"),
+                pod("api-0", "api-uid", "api"),
                 object("ingresses", "front", backend("web")),
                 object("ingresses", "side", backend("api")),
             ],
         };
-        let found = services(&before, "shop", &json!({"app": "web", "tier": "front"}));
-        assert_eq!(found.into_iter().collect::<Vec<_>>(), ["front", "web"]);
+        let template = json!({"metadata": {"labels": {"app": "web", "tier": "front"}}});
+        let mut set = object("statefulsets", "web", json!({"template": template, "serviceName": "governing"}));
+        set.body["metadata"]["uid"] = json!("web-uid");
+        let found = services(&before, &set);
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), ["front", "governing", "leader", "web"]);
     }
 
     #[test]

@@ -38,7 +38,9 @@ pub(super) fn i15_rolled_back(view: &View<'_>) -> Vec<Violation> {
     for service in view.acts().filter(|event| matches!(event.resource.as_str(), "services" | "ingresses")) {
         let created = is_create_of(service, &service.resource) && service.cluster == Cluster::B;
         let live = view.evidence.live.get(Cluster::B, &service.resource, &service.namespace, &service.name);
-        if created && live.is_some() {
+        // One that another set in B has come to use stays.
+        let used = live.is_some_and(|service| has_come_into_use(view, service));
+        if created && live.is_some() && !used {
             wrong.push(format!("{} {} is still in b", service.resource, service.name));
         }
     }
@@ -72,6 +74,16 @@ pub(super) fn i16_finalized(view: &View<'_>) -> Vec<Violation> {
     }
     wrong.extend(marks(view));
     wrong.into_iter().map(|what| Violation::new("I-16", what)).collect()
+}
+
+/// Whether it is a Service of the destination that governs another set there by now.
+pub(super) fn has_come_into_use(view: &View<'_>, service: &Object) -> bool {
+    let is_governed = |set: &Object| {
+        let is_other = set.name() != view.case.set && set.namespace() == service.namespace();
+        is_other && set.text("/spec/serviceName") == service.name()
+    };
+    let is_in_place = service.resource == "services" && service.cluster == Cluster::B;
+    is_in_place && view.evidence.live.of(Cluster::B, "statefulsets").any(is_governed)
 }
 
 /// Returns what people wrote about an object; an empty list and none are the same.
@@ -252,6 +264,19 @@ mod tests {
         made.pair_in_b(1, 0);
         made.exists_in_b(0);
         made.rejects(i15_rolled_back, "persistentvolumes pv-0 in b is left over");
+    }
+
+    #[test]
+    fn i15_lets_a_service_stay_that_another_set_has_come_to_use() {
+        let mut made = rolled_back();
+        let service = json!({"metadata": {"name": "db", "namespace": "b-space"}});
+        made.write(1, crate::judge::made::TOOL, Cluster::B, "create", "services", "b-space", "db", service.clone());
+        let live = |resource: &str, body| Object { cluster: Cluster::B, resource: resource.to_owned(), body };
+        made.evidence.live.objects.push(live("services", service));
+        made.rejects(i15_rolled_back, "services db is still in b");
+        let user = json!({"metadata": {"name": "readers", "namespace": "b-space"}, "spec": {"serviceName": "db"}});
+        made.evidence.live.objects.push(live("statefulsets", user));
+        made.accepts(i15_rolled_back);
     }
 
     fn finalized() -> Made {

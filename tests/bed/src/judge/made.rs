@@ -119,6 +119,7 @@ impl Made {
             classes: BTreeMap::new(),
             keeps_state: false,
             excused_pods: BTreeSet::new(),
+            other_sets: BTreeSet::new(),
             before,
             histories: BTreeMap::new(),
             since: start(),

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::Cluster;
 
+use super::ending::has_come_into_use;
 use super::view::{View, is_create_of, violation};
 use super::{Event, Expected, Violation};
 
@@ -136,7 +137,7 @@ pub(super) fn i24_nothing_leaks(view: &View<'_>) -> Vec<Violation> {
         let moved = object.cluster == Cluster::B && kept.contains(&object.resource.as_str());
         if object.resource == "configmaps" {
             records.entry(object.cluster).or_default().push(object.name());
-        } else if !returned && !moved {
+        } else if !returned && !moved && !has_come_into_use(view, object) {
             violations.push(violation("I-24", format!("{} is left over", object.title()), &[created]));
         }
     }
