@@ -19,6 +19,7 @@ mod prompts;
 mod readiness;
 mod readme;
 mod screen;
+mod shapes;
 mod support;
 
 /// Tests side by side, unless `--test-threads` says otherwise: they mostly wait.
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         prompts::trials(),
         readiness::trials(),
         readme::trials(),
+        shapes::trials(),
     ]
     .into_iter()
     .flatten()
