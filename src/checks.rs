@@ -8,8 +8,10 @@
 use serde::Serialize;
 
 use crate::plan::Request;
-use crate::world::World;
+use crate::record::Subject;
+use crate::world::{Kind, Read, Side, World};
 
+mod alone;
 mod autoscale;
 mod case;
 mod claims;
@@ -92,9 +94,20 @@ pub fn preflight(request: &Request, world: &World) -> Vec<Finding> {
         findings.extend(rights::check(&scope));
         findings.extend(lock::check(&scope));
         findings.extend(clusters::namespaces(&scope));
-        findings.extend(set::exists(&scope));
+        let checks = match request.subject {
+            Subject::Set => CHECKS,
+            Subject::Claim => CHECKS_OF_CLAIM,
+        };
+        findings.extend(match request.subject {
+            Subject::Set => set::exists(&scope),
+            Subject::Claim => alone::exists(&scope),
+        });
         if let Some(case) = Case::new(scope) {
-            for check in CHECKS {
+            // The claim of a set is the set's: what else could be said of it leads astray.
+            let owned = alone::of_a_set(&case);
+            let is_a_sets = blocks(&owned, true);
+            findings.extend(owned);
+            for check in checks.iter().filter(|_| !is_a_sets) {
                 findings.extend(check(&case));
             }
             if !blocks(&findings, true) {
@@ -119,6 +132,8 @@ pub fn blocks(findings: &[Finding], force: bool) -> bool {
 const CHECKS: &[fn(&Case<'_>) -> Vec<Finding>] = &[
     set::whole,
     operators::check,
+    operators::owners,
+    lock::marks,
     gitops::check,
     autoscale::check,
     set::at_rest,
@@ -151,6 +166,51 @@ const CHECKS: &[fn(&Case<'_>) -> Vec<Finding>] = &[
     order::siblings,
     storage::left_behind,
 ];
+
+/// The checks that look at a single claim that was found.
+const CHECKS_OF_CLAIM: &[fn(&Case<'_>) -> Vec<Finding>] = &[
+    operators::owners,
+    lock::marks,
+    gitops::check,
+    claims::bound,
+    claims::policies,
+    storage::kinds,
+    storage::access,
+    storage::translatable,
+    users::check,
+    alone::held,
+    twins::handles,
+    twins::destination,
+    claims::resizes,
+    volumes::placed,
+    volumes::attached,
+    volumes::readable,
+    volumes::tags,
+    driver::check,
+    classes::check,
+];
+
+/// Returns what uses a single claim, if anything does: findings that pass when that ends.
+pub(crate) fn in_use(request: &Request, world: &World) -> Vec<Finding> {
+    let Some(case) = Case::new(Scope { request, world }) else { return Vec::new() };
+    let found = users::check(&case).into_iter().chain(alone::held(&case));
+    found.filter(is_in_use).collect()
+}
+
+/// Returns the reads that [`in_use`] rests on.
+pub(crate) fn reads_in_use(request: &Request, world: &World) -> Vec<Read> {
+    let lists = users::WORKLOADS.into_iter().chain([Kind::Pod]);
+    let mut reads: Vec<Read> =
+        Side::BOTH.into_iter().flat_map(|side| lists.clone().map(move |kind| Read::List(side, kind))).collect();
+    let claims = Case::new(Scope { request, world }).map(|case| case.claims).unwrap_or_default();
+    reads.push(Read::Volumes(claims.into_iter().filter_map(|claim| claim.id).collect()));
+    reads
+}
+
+/// Returns whether a finding says that something uses a claim now.
+pub(crate) fn is_in_use(finding: &Finding) -> bool {
+    finding.code == "PF-18" && finding.level == Level::Blocks
+}
 
 fn number(code: &str) -> u32 {
     code.rsplit('-').next().and_then(|digits| digits.parse().ok()).unwrap_or(u32::MAX)

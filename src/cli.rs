@@ -9,7 +9,9 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::{self, completions, finalize, freeze, man, plan, preflight, rollback, run, status, swing};
+use crate::commands::{
+    self, completions, finalize, freeze, man, move_volume, plan, preflight, rollback, run, status, swing,
+};
 use crate::failure::{Exit, Failure};
 use crate::plan::{IdleClaims, Order};
 use crate::spec::{ClusterReference, Phase, Span, Spec};
@@ -55,6 +57,7 @@ enum Command {
     Freeze(freeze::Args),
     Swing(swing::Args),
     Finalize(finalize::Args),
+    MoveVolume(move_volume::Args),
     Rollback(rollback::Args),
     Status(status::Args),
     Completions(completions::Args),
@@ -71,6 +74,20 @@ pub(crate) struct SubjectArgs {
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
 
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+
+    /// Read a StatefulSetMigration document; `-` is standard input
+    ///
+    /// Flags may add to it. A flag that contradicts it is refused.
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// Between which clusters, and where in them.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "What and where")]
+pub(crate) struct PlaceArgs {
     /// Kubeconfig context of the source cluster
     #[arg(long, value_name = "CONTEXT")]
     pub(crate) src: Option<String>,
@@ -87,12 +104,6 @@ pub(crate) struct SubjectArgs {
     #[arg(long, value_name = "NAMESPACE")]
     pub(crate) dst_namespace: Option<String>,
 
-    /// Read a StatefulSetMigration document; `-` is standard input
-    ///
-    /// Flags may add to it. A flag that contradicts it is refused.
-    #[arg(short = 'f', long = "file", value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
-
     /// AWS profile, as the AWS CLI knows it
     #[arg(long, value_name = "NAME")]
     pub(crate) profile: Option<String>,
@@ -100,6 +111,15 @@ pub(crate) struct SubjectArgs {
     /// AWS region; by default as the AWS CLI finds it, else the one of the volumes' zone
     #[arg(long, value_name = "REGION")]
     pub(crate) region: Option<String>,
+}
+
+/// A single claim instead of a set.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "What and where")]
+pub(crate) struct ClaimArgs {
+    /// Name of a single claim, moved by `move-volume`, instead of a StatefulSet
+    #[arg(long, value_name = "CLAIM", conflicts_with_all = ["name", "file"])]
+    pub(crate) claim: Option<String>,
 }
 
 /// What is chosen once, with the first run.
@@ -114,6 +134,22 @@ pub(crate) struct ChoiceArgs {
     #[arg(long, value_enum, value_name = "ORDER")]
     pub(crate) order: Option<OrderArg>,
 
+    /// Move claims of ordinals out of range too, as pairs without a pod
+    #[arg(long, conflicts_with = "leave_idle_claims")]
+    pub(crate) include_idle_claims: bool,
+
+    /// Leave claims of ordinals out of range in the source, untouched
+    #[arg(long)]
+    pub(crate) leave_idle_claims: bool,
+
+    #[command(flatten)]
+    pub(crate) volumes: VolumeChoiceArgs,
+}
+
+/// What is chosen once of volumes, of a set or of a single claim.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Choices of the first run")]
+pub(crate) struct VolumeChoiceArgs {
     /// Map a StorageClass of the source to one of the destination; repeatable
     #[arg(long, value_name = "OLD=NEW", value_parser = pair)]
     pub(crate) storage_class_map: Vec<(String, String)>,
@@ -126,15 +162,7 @@ pub(crate) struct ChoiceArgs {
     #[arg(long)]
     pub(crate) force: bool,
 
-    /// Move claims of ordinals out of range too, as pairs without a pod
-    #[arg(long, conflicts_with = "leave_idle_claims")]
-    pub(crate) include_idle_claims: bool,
-
-    /// Leave claims of ordinals out of range in the source, untouched
-    #[arg(long)]
-    pub(crate) leave_idle_claims: bool,
-
-    /// Name the migration; by default a hash of set and clusters
+    /// Name the migration; by default a hash of set or claim, and clusters
     #[arg(long, value_name = "ID")]
     pub(crate) migration_id: Option<String>,
 }
@@ -143,13 +171,8 @@ pub(crate) struct ChoiceArgs {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "This run")]
 pub(crate) struct RunArgs {
-    /// Answer every question with yes, except the one before deleting in the source
-    #[arg(short = 'y', long)]
-    pub(crate) yes: bool,
-
-    /// Limit for the volumes of a step to be free after their pods ended [default: 5m]
-    #[arg(long, value_name = "DURATION")]
-    pub(crate) detach_timeout: Option<Span>,
+    #[command(flatten)]
+    pub(crate) volumes: VolumeRunArgs,
 
     /// Limit for pods to be available [default: 10m]
     #[arg(long, value_name = "DURATION")]
@@ -173,6 +196,19 @@ pub(crate) struct RunArgs {
     /// Run this at the cutover, and again with `back` as its argument on rollback
     #[arg(long, value_name = "COMMAND")]
     pub(crate) cutover_command: Option<String>,
+}
+
+/// How a run behaves, of a set or of a single claim.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "This run")]
+pub(crate) struct VolumeRunArgs {
+    /// Answer every question with yes, except the one before deleting in the source
+    #[arg(short = 'y', long)]
+    pub(crate) yes: bool,
+
+    /// Limit for the volumes of a step to be free after their pods ended [default: 5m]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) detach_timeout: Option<Span>,
 
     /// Take a node of the source for truly off: what it last reported in use no longer is
     ///
@@ -228,6 +264,13 @@ impl SubjectArgs {
     /// Writes what was given into a spec.
     pub(crate) fn fill(&self, spec: &mut Spec) {
         spec.stateful_set_name.clone_from(&self.name);
+        self.place.fill(spec);
+    }
+}
+
+impl PlaceArgs {
+    /// Writes what was given into a spec.
+    pub(crate) fn fill(&self, spec: &mut Spec) {
         spec.source_cluster = self.src.clone().map(ClusterReference::Context);
         spec.dest_cluster = self.dst.clone().map(ClusterReference::Context);
         spec.source_namespace.clone_from(&self.namespace);
@@ -241,15 +284,22 @@ impl ChoiceArgs {
     /// Writes what was given into a spec.
     pub(crate) fn fill(&self, spec: &mut Spec) {
         spec.order = self.order.map(Order::from);
-        spec.storage_class_map =
-            (!self.storage_class_map.is_empty()).then(|| self.storage_class_map.iter().cloned().collect());
-        spec.create_namespace = self.create_namespace.then_some(true);
-        spec.force = self.force.then_some(true);
         spec.idle_claims = match (self.include_idle_claims, self.leave_idle_claims) {
             (true, _) => Some(IdleClaims::Include),
             (false, true) => Some(IdleClaims::Leave),
             (false, false) => None,
         };
+        self.volumes.fill(spec);
+    }
+}
+
+impl VolumeChoiceArgs {
+    /// Writes what was given into a spec.
+    pub(crate) fn fill(&self, spec: &mut Spec) {
+        spec.storage_class_map =
+            (!self.storage_class_map.is_empty()).then(|| self.storage_class_map.iter().cloned().collect());
+        spec.create_namespace = self.create_namespace.then_some(true);
+        spec.force = self.force.then_some(true);
         spec.migration_id.clone_from(&self.migration_id);
     }
 }
@@ -257,14 +307,14 @@ impl ChoiceArgs {
 impl RunArgs {
     /// Writes what was given into a spec.
     pub(crate) fn fill(&self, spec: &mut Spec) {
-        spec.detach_timeout = self.detach_timeout;
+        spec.detach_timeout = self.volumes.detach_timeout;
         spec.ready_timeout = self.ready_timeout;
         spec.command_timeout = self.command_timeout;
         spec.before_pod_command.clone_from(&self.before_pod_command);
         spec.verify_command.clone_from(&self.verify_command);
         spec.cutover_command.clone_from(&self.cutover_command);
         spec.accept_unclean_detach =
-            (!self.accept_unclean_detach.is_empty()).then(|| self.accept_unclean_detach.clone());
+            (!self.volumes.accept_unclean_detach.is_empty()).then(|| self.volumes.accept_unclean_detach.clone());
     }
 }
 
@@ -307,6 +357,7 @@ fn dispatch(cli: Cli, program: &str) -> Result<Exit, Failure> {
             Command::Freeze(args) => freeze::run(context, args).await,
             Command::Swing(args) => swing::run(context, args).await,
             Command::Finalize(args) => finalize::run(context, args).await,
+            Command::MoveVolume(args) => move_volume::run(context, args).await,
             Command::Rollback(args) => rollback::run(context, args).await,
             Command::Status(args) => status::run(context, args).await,
             Command::Completions(_) | Command::Man(_) => unreachable!("they were answered above"),

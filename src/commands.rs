@@ -10,6 +10,7 @@ pub(crate) mod finalize;
 mod forward;
 pub(crate) mod freeze;
 pub(crate) mod man;
+pub(crate) mod move_volume;
 mod opened;
 pub(crate) mod plan;
 pub(crate) mod preflight;

@@ -196,18 +196,22 @@ impl Decision<'_> {
             return self.finalize();
         }
         self.prepare()?;
+        if !self.has_set() {
+            // A claim has nothing to freeze, no pod to start, and nothing that publishes it.
+            self.all_home()?;
+            return match self.goal.until {
+                Until::Finalize => self.finalize(),
+                until => Ok(Done::Reached(until)),
+            };
+        }
         if self.goal.until == Until::Prepare {
             return Ok(Done::Reached(Until::Prepare));
         }
-        if self.has_set() {
-            self.freeze()?;
-        }
+        self.freeze()?;
         if self.goal.until == Until::Freeze {
             return Ok(Done::Reached(Until::Freeze));
         }
-        if self.has_set()
-            && let Some(paused) = self.swing()?
-        {
+        if let Some(paused) = self.swing()? {
             return Ok(paused);
         }
         if self.goal.until == Until::Swing {

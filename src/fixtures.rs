@@ -52,7 +52,8 @@ pub(crate) fn request() -> Request {
     };
     Request {
         id: None,
-        set_name: SET.to_owned(),
+        subject: Subject::Set,
+        name: SET.to_owned(),
         source: place(CLUSTER_A, "a", NAMESPACE_A),
         destination: place(CLUSTER_B, "b", NAMESPACE_B),
         order: Some(Order::OneByOne),

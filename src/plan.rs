@@ -47,13 +47,15 @@ pub struct Plan {
     pub sets: Vec<SetPlan>,
 }
 
-/// What an operator asks for, before anything is known of the set.
+/// What an operator asks for, before anything is known of the set or claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// `migrationId`, if given.
     pub id: Option<String>,
-    /// Name of the StatefulSet.
-    pub set_name: String,
+    /// Whether a set is moved, or a single claim.
+    pub subject: Subject,
+    /// Its name.
+    pub name: String,
     /// Cluster A.
     pub source: Place,
     /// Cluster B.

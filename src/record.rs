@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{Plan, short_hash};
-use crate::world::Object;
+use crate::world::{Kind, Object};
 
 pub mod lease;
 pub mod secrets;
@@ -165,12 +165,31 @@ pub fn in_force<'a>(left: &'a Record, right: &'a Record) -> &'a Record {
 }
 
 /// What kind of thing is moved; part of the names of Lease, plan and record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     /// A StatefulSet.
     Set,
     /// A single claim.
     Claim,
+}
+
+impl Subject {
+    /// Returns the kind of what is moved.
+    pub fn kind(self) -> Kind {
+        match self {
+            Subject::Set => Kind::StatefulSet,
+            Subject::Claim => Kind::PersistentVolumeClaim,
+        }
+    }
+}
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Subject::Set => "StatefulSet",
+            Subject::Claim => "claim",
+        })
+    }
 }
 
 /// Returns the common name of Lease and record, and the stem of the plan's Secrets, for one subject.

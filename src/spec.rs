@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::decide::{Commands, Goal, Until};
 use crate::plan::{IdleClaims, Order, Place, Plan, Request};
-use crate::record::Direction;
+use crate::record::{Direction, Subject};
 
 mod document;
 mod merge;
@@ -178,14 +178,18 @@ pub(crate) struct Spec {
     /// AWS region.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) region: Option<String>,
+    /// Name of a single claim, instead of a set. The document is for sets: it has no such field.
+    #[serde(skip)]
+    pub(crate) claim: Option<String>,
 }
 
 impl Spec {
-    /// Returns the request for a set between two places.
-    pub(crate) fn request(&self, set_name: &str, source: Place, destination: Place) -> Request {
+    /// Returns the request for a set or claim between two places.
+    pub(crate) fn request(&self, subject: Subject, name: &str, source: Place, destination: Place) -> Request {
         Request {
             id: self.migration_id.clone(),
-            set_name: set_name.to_owned(),
+            subject,
+            name: name.to_owned(),
             source,
             destination,
             order: self.order,

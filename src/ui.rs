@@ -7,6 +7,7 @@ use std::io::Write as _;
 use crate::decide::Confirmation;
 use crate::drive::{Answer, Progress};
 use crate::plan::{Order, Plan};
+use crate::record::Subject;
 use crate::report::count;
 use crate::world::World;
 
@@ -165,7 +166,8 @@ async fn ask(has_more: bool) -> Answer {
 async fn ask_name(plan: &Plan) -> Answer {
     let names: Vec<&str> = plan.sets.iter().map(|set| set.name.as_str()).collect();
     let name = names.join(",");
-    let line = prompt::line(&format!("type the set's name, {name}, to delete; anything else pauses:")).await;
+    let what = if plan.subject() == Subject::Claim { "claim" } else { "set" };
+    let line = prompt::line(&format!("type the {what}'s name, {name}, to delete; anything else pauses:")).await;
     if line.as_deref() == Some(name.as_str()) { Answer::Yes } else { Answer::No }
 }
 

@@ -1,4 +1,4 @@
-//! The set that is asked for, with its claims, PVs and volumes laid side by side.
+//! The set or claim that is asked for, with its claims, PVs and volumes laid side by side.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::scope::{Scope, subject};
 use super::{Finding, Level};
 use crate::plan::{IdleClaims, MIGRATION_ANNOTATION, migration_id};
+use crate::record::Subject;
 use crate::world::{Ec2Volume, Kind, Object, Side, Unknown, VolumeFacts, VolumeId, World, claim_name, idle_claims};
 
 /// The driver whose volumes are EBS volumes, and which in-tree PVs belong to since CSI migration.
@@ -25,6 +26,8 @@ pub(super) enum Role {
     Plain(i64),
     /// Of a claim template, at an ordinal out of range.
     Idle,
+    /// The single claim that is asked for.
+    Alone,
 }
 
 /// One claim with what hangs on it.
@@ -84,11 +87,14 @@ impl<'a> Claim<'a> {
     }
 }
 
-/// The set that is asked for.
+/// Stands for the set where a single claim is asked for, as in the plan.
+static NO_SET: Object = Object(Value::Null);
+
+/// The set or claim that is asked for.
 pub(super) struct Case<'a> {
     /// Request and world.
     pub(super) scope: Scope<'a>,
-    /// The set in A.
+    /// The set in A; null for a single claim.
     pub(super) set: &'a Object,
     /// Its ordinals.
     pub(super) ordinals: Range<i64>,
@@ -99,10 +105,21 @@ pub(super) struct Case<'a> {
 }
 
 impl<'a> Case<'a> {
-    /// Returns the set with all that belongs to it, if it is known to be there.
+    /// Returns the set or claim with all that belongs to it, if it is known to be there.
     pub(super) fn new(scope: Scope<'a>) -> Option<Case<'a>> {
+        match scope.request.subject {
+            Subject::Set => Case::of_set(scope),
+            Subject::Claim => {
+                let claim = Claim::new(scope.world, scope.request.name.clone(), Role::Alone);
+                claim.claim?;
+                Some(Case { scope, set: &NO_SET, ordinals: 0..0, claims: vec![claim], idle: Vec::new() })
+            }
+        }
+    }
+
+    fn of_set(scope: Scope<'a>) -> Option<Case<'a>> {
         let (request, world) = (scope.request, scope.world);
-        let set = world.object(Side::Source, Kind::StatefulSet, &request.set_name)?;
+        let set = world.object(Side::Source, Kind::StatefulSet, &request.name)?;
         let first = set.first_ordinal();
         let ordinals = first..first.saturating_add(set.replicas());
         let mut claims: Vec<Claim<'a>> = Vec::new();
@@ -131,9 +148,14 @@ impl<'a> Case<'a> {
         self.scope.world
     }
 
-    /// Returns how findings name the set in A.
+    /// Returns the kind of what is asked for.
+    pub(super) fn kind(&self) -> Kind {
+        self.scope.request.subject.kind()
+    }
+
+    /// Returns how findings name the set or claim in A.
     pub(super) fn subject(&self) -> String {
-        subject(Side::Source, Kind::StatefulSet, self.set.name())
+        subject(Side::Source, self.kind(), &self.scope.request.name)
     }
 
     /// Returns the name of the pod of an ordinal.
@@ -161,11 +183,15 @@ impl<'a> Case<'a> {
     /// Returns the id that this migration has.
     pub(super) fn id(&self) -> String {
         let request = self.scope.request;
-        let by_hash = || migration_id(&request.source, self.set.uid(), &request.destination);
+        let moved = match request.subject {
+            Subject::Set => Some(self.set),
+            Subject::Claim => self.claims.first().and_then(|claim| claim.claim),
+        };
+        let by_hash = || migration_id(&request.source, moved.map_or("", Object::uid), &request.destination);
         request.id.clone().unwrap_or_else(by_hash)
     }
 
-    /// Returns a finding about the set itself.
+    /// Returns a finding about the set or claim itself.
     pub(super) fn finding(&self, code: &'static str, level: Level, what: String, remedy: String) -> Finding {
         Finding { code, level, subject: self.subject(), what, remedy }
     }

@@ -35,7 +35,7 @@ fn one_bound(case: &Case<'_>, claim: &Claim<'_>) -> Vec<Finding> {
     let Some(object) = claim.claim else {
         let whose = match claim.role {
             Role::Ordinal(ordinal) => format!("pod {} needs it", case.pod_name(ordinal)),
-            Role::Plain(_) | Role::Idle => "the pod template names it".to_owned(),
+            Role::Plain(_) | Role::Idle | Role::Alone => "the pod template names it".to_owned(),
         };
         return vec![blocks(
             claim.subject(),
@@ -58,18 +58,19 @@ fn one_bound(case: &Case<'_>, claim: &Claim<'_>) -> Vec<Finding> {
     let pods: Vec<String> =
         object.owners().filter(|owner| owner.kind == "Pod").map(|owner| owner.name.to_owned()).collect();
     if !pods.is_empty() {
-        findings.push(blocks(
-            claim.subject(),
-            format!(
-                "it belongs to pod {}, of a scale-down that did not end: the claim is deleted with the pod",
-                some(&pods)
+        let (of, remedy) = match claim.role {
+            Role::Alone => ("", format!("such a claim is the pod's own, and moves with nothing else ({describe})")),
+            _ => (
+                ", of a scale-down that did not end",
+                format!(
+                    "let the scale-down end, or scale up again: `{} scale statefulset {} --replicas=N`",
+                    case.source(Kind::StatefulSet),
+                    case.set.name()
+                ),
             ),
-            format!(
-                "let the scale-down end, or scale up again: `{} scale statefulset {} --replicas=N`",
-                case.source(Kind::StatefulSet),
-                case.set.name()
-            ),
-        ));
+        };
+        let what = format!("it belongs to pod {}{of}: the claim is deleted with the pod", some(&pods));
+        findings.push(blocks(claim.subject(), what, remedy));
     }
     let Some(volume) = claim.volume else {
         let what = match object.text("/spec/volumeName") {

@@ -25,7 +25,7 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Finding> {
             level: Level::Warns,
             subject: format!("--storage-class-map {old}={}", map[old]),
             what: format!(
-                "no claim of the set has class {old}; {}",
+                "no claim that moves has class {old}; {}",
                 there_are("classes", old, classes.keys().copied())
             ),
             remedy: format!("see what they have: `{} get pvc`", case.source(Kind::PersistentVolumeClaim)),

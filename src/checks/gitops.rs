@@ -124,7 +124,7 @@ fn finding(case: &Case<'_>, keeper: &Keeper, objects: &[String]) -> Option<Findi
             };
             let name = app.rsplit('_').next().unwrap_or(app);
             (
-                format!("Argo CD application {app} {state}: it may put the set back in the middle of the move"),
+                format!("Argo CD application {app} {state}: it may put its objects back in the middle of the move"),
                 format!(
                     "`kubectl --context {} -n {namespace} annotate application {name} argocd.argoproj.io/skip-reconcile=true`, or take `spec.syncPolicy.automated` out; or add `--force`",
                     case.scope.place(side).context
@@ -135,17 +135,18 @@ fn finding(case: &Case<'_>, keeper: &Keeper, objects: &[String]) -> Option<Findi
         Keeper::HelmRelease(key) => suspendable(case, Kind::HelmRelease, key, "helmrelease")?,
         Keeper::Other(tool) => (
             format!(
-                "{tool} keeps it, and whether that is paused cannot be read: it may put the set back in the middle of the move"
+                "{tool} keeps it, and whether that is paused cannot be read: it may put its objects back in the middle of the move"
             ),
             format!(
-                "pause {tool} for these objects, then add `--force` (`{} get statefulset {} -o yaml` shows its marks)",
-                case.source(Kind::StatefulSet),
-                case.set.name()
+                "pause {tool} for these objects, then add `--force` (`{} get {} {} -o yaml` shows its marks)",
+                case.source(case.kind()),
+                case.kind().name().to_lowercase(),
+                case.scope.request.name
             ),
         ),
         Keeper::Helm(release) => (
             format!(
-                "it is of Helm release {release}: a `helm upgrade` in the source during the move would put the set back"
+                "it is of Helm release {release}: a `helm upgrade` in the source during the move would put its objects back"
             ),
             format!(
                 "let nobody upgrade it until the move is done (`helm --kube-context {} history {} -n {}`), and uninstall it in the source only after `finalize`",
@@ -176,7 +177,7 @@ fn suspendable(case: &Case<'_>, kind: Kind, key: &str, resource: &str) -> Option
     };
     let (namespace, name) = key.split_once('/').unwrap_or(("flux-system", key));
     Some((
-        format!("Flux {kind} {key} {state}: it may put the set back in the middle of the move"),
+        format!("Flux {kind} {key} {state}: it may put its objects back in the middle of the move"),
         format!(
             "`kubectl --context {} -n {namespace} patch {resource} {name} --type merge -p '{{\"spec\":{{\"suspend\":true}}}}'`, or add `--force`",
             case.scope.place(side).context

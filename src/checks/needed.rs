@@ -14,20 +14,20 @@ use crate::plan::{self, Request};
 use crate::record::{Subject, stem};
 use crate::world::{Answer, Kind, Read, Side, VolumeId, World};
 
-/// Kinds that are listed on both sides.
-const BOTH: [Kind; 11] = [
+/// Kinds that are listed on both sides for a set, besides those for a claim.
+const OF_SET: [Kind; 7] = [
     Kind::HorizontalPodAutoscaler,
     Kind::Ingress,
     Kind::NetworkPolicy,
-    Kind::Node,
-    Kind::PersistentVolume,
-    Kind::PersistentVolumeClaim,
-    Kind::Pod,
     Kind::RoleBinding,
     Kind::ScaledObject,
     Kind::Service,
-    Kind::StorageClass,
+    Kind::VerticalPodAutoscaler,
 ];
+
+/// Kinds that are listed on both sides, besides workloads.
+const BOTH: [Kind; 5] =
+    [Kind::Node, Kind::PersistentVolume, Kind::PersistentVolumeClaim, Kind::Pod, Kind::StorageClass];
 
 /// Returns the reads that [`preflight`](super::preflight) still needs, empty when all were made.
 pub fn needed(request: &Request, world: &World) -> Vec<Read> {
@@ -53,11 +53,13 @@ pub fn needed(request: &Request, world: &World) -> Vec<Read> {
             _ => Vec::new(),
         };
     };
-    let mut reads = dependencies::reads(&case);
-    reads.extend(order::reads(&case));
-    reads.extend(gitops::reads(&case));
-    let (side, name) = operators::read(&case);
-    reads.push(Read::Namesakes(side, name));
+    let mut reads = gitops::reads(&case);
+    if request.subject == Subject::Set {
+        reads.extend(dependencies::reads(&case));
+        reads.extend(order::reads(&case));
+        let (side, name) = operators::read(&case);
+        reads.push(Read::Namesakes(side, name));
+    }
     // Of what the plan is made, too; but only volumes whose ids are ids, as one bad id spoils the call.
     reads.extend(plan::needed(request, world).into_iter().filter(|read| !matches!(read, Read::Volumes(_))));
     let volumes: BTreeSet<VolumeId> = case.claims.iter().filter_map(|claim| claim.id.clone()).collect();
@@ -67,16 +69,20 @@ pub fn needed(request: &Request, world: &World) -> Vec<Read> {
 
 /// What is read before anything is known.
 fn broad(scope: &Scope<'_>) -> Vec<Read> {
-    let name = stem(Subject::Set, &scope.request.set_name);
+    let is_set = scope.request.subject == Subject::Set;
+    let name = stem(scope.request.subject, &scope.request.name);
     let mut reads: Vec<Read> = rights::reads(scope).collect();
     for side in Side::BOTH {
-        let kinds = BOTH.iter().chain(&WORKLOADS).chain(&[Kind::VerticalPodAutoscaler]);
+        let of_set: &[Kind] = if is_set { &OF_SET } else { &[] };
+        let kinds = BOTH.iter().chain(&WORKLOADS).chain(of_set);
         reads.extend(kinds.map(|kind| Read::List(side, *kind)));
         reads.push(Read::Get(side, Kind::Namespace, scope.place(side).namespace.clone()));
         reads.push(Read::Get(side, Kind::ConfigMap, name.clone()));
         reads.push(Read::Get(side, Kind::Lease, name.clone()));
     }
-    reads.push(Read::List(Side::Source, Kind::PodDisruptionBudget));
+    if is_set {
+        reads.push(Read::List(Side::Source, Kind::PodDisruptionBudget));
+    }
     reads.push(Read::List(Side::Destination, Kind::CsiDriver));
     reads.push(Read::List(Side::Destination, Kind::CsiNode));
     reads

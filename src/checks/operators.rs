@@ -59,7 +59,7 @@ const CARRIERS: &[&str] = &[
     "kustomize-controller",
 ];
 
-/// PF-8: no operator owns the set or its claims, as far as signs tell.
+/// PF-8: no operator owns the set, as far as signs tell.
 pub(super) fn check(case: &Case<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut signs = signs(case.set);
@@ -89,6 +89,12 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Finding> {
             format!("look yourself: `{} get crd`", case.source(Kind::Namespace)),
         ));
     }
+    findings
+}
+
+/// PF-8: nothing but the set and its pods owns a claim.
+pub(super) fn owners(case: &Case<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
     for claim in &case.claims {
         let Some(object) = claim.claim else { continue };
         // Owner references to the set or its pods are retention policies at work (PF-13).

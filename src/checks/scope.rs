@@ -2,6 +2,7 @@
 
 use super::{Finding, Level};
 use crate::plan::{Place, Request};
+use crate::record::Subject;
 use crate::world::{Answer, Kind, Side, Unknown, World};
 
 /// The request and the world.
@@ -32,8 +33,15 @@ impl<'a> Scope<'a> {
         command
     }
 
-    /// Returns a command of this program for this set.
+    /// Returns a command of this program for this set or claim.
     pub(super) fn command(&self, name: &str, flags: &str) -> String {
+        let is_claim = self.request.subject == Subject::Claim;
+        // What `run` and `preflight` are for a set, `move-volume` is for a claim.
+        let name = if is_claim && matches!(name, "run" | "preflight") { "move-volume" } else { name };
+        let moved = match is_claim && name != "move-volume" {
+            true => format!("--claim {}", self.request.name),
+            false => self.request.name.clone(),
+        };
         let (source, destination) = (&self.request.source, &self.request.destination);
         let mut command = format!(
             "sts-migrate {name} --src {} --dst {} -n {}",
@@ -42,13 +50,25 @@ impl<'a> Scope<'a> {
         if source.namespace != destination.namespace {
             command.push_str(&format!(" --dst-namespace {}", destination.namespace));
         }
-        for part in [flags, if name == "move-volume" { "" } else { self.request.set_name.as_str() }] {
+        for part in [flags, &moved] {
             if !part.is_empty() {
                 command.push(' ');
                 command.push_str(part);
             }
         }
         command
+    }
+
+    /// Returns the command that moves a set, whatever was asked for.
+    pub(super) fn of_set(&self, set: &str, flags: &str) -> String {
+        let request = Request { subject: Subject::Set, name: set.to_owned(), ..self.request.clone() };
+        Scope { request: &request, world: self.world }.command("run", flags)
+    }
+
+    /// Returns the command that moves a claim, whatever was asked for.
+    pub(super) fn of_claim(&self, claim: &str) -> String {
+        let request = Request { subject: Subject::Claim, name: claim.to_owned(), ..self.request.clone() };
+        Scope { request: &request, world: self.world }.command("move-volume", "")
     }
 
     /// Returns why all objects of a kind are not known, if they are not.

@@ -18,7 +18,7 @@ const DOOMED_TAINTS: &[&str] = &[
 
 /// PF-7: there is such a set.
 pub(super) fn exists(scope: &Scope<'_>) -> Vec<Finding> {
-    let (side, kind, name) = (Side::Source, Kind::StatefulSet, scope.request.set_name.as_str());
+    let (side, kind, name) = (Side::Source, Kind::StatefulSet, scope.request.name.as_str());
     match scope.world.get(side, kind, name) {
         Answer::Present { .. } => return Vec::new(),
         Answer::Unread | Answer::Unknown(_) => {

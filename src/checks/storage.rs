@@ -10,6 +10,7 @@ use super::names::some;
 use super::scope::subject;
 use super::{Finding, Level};
 use crate::plan::{self, IdleClaims};
+use crate::record::Subject;
 use crate::translate;
 use crate::world::{Kind, Object, Side};
 
@@ -37,7 +38,7 @@ pub(super) fn kinds(case: &Case<'_>) -> Vec<Finding> {
             subject: claim.volume_subject(),
             what,
             remedy: format!(
-                "only sets whose claims are all EBS volumes can be handed over; `{} get pv {} -o yaml` shows this one",
+                "only EBS volumes can be handed over, and sets whose claims are all such; `{} get pv {} -o yaml` shows this one",
                 case.source(Kind::PersistentVolume),
                 volume.name()
             ),
@@ -85,7 +86,7 @@ fn plain(case: &Case<'_>) -> Vec<Finding> {
                     "scale to one replica first (`{} scale statefulset {} --replicas=1`), or to 0 and move the claim alone: `{}`",
                     case.source(Kind::StatefulSet),
                     case.set.name(),
-                    case.scope.command("move-volume", name)
+                    case.scope.of_claim(name)
                 ),
             });
         }
@@ -225,6 +226,12 @@ fn one_translatable(case: &Case<'_>, claim: &Claim<'_>) -> Vec<Finding> {
 
 /// PF-17: the plan can be made, which is the last word on what can be translated; what it changes is told.
 pub(super) fn planned(case: &Case<'_>) -> Vec<Finding> {
+    let remedy = match case.scope.request.subject {
+        Subject::Set => {
+            format!("nothing is to be done; `{}` shows all objects", case.scope.command("plan", ""))
+        }
+        Subject::Claim => "nothing is to be done".to_owned(),
+    };
     let plan = match plan::build(case.scope.request, 1, case.world()) {
         Ok(plan) => plan,
         Err(error) => {
@@ -236,10 +243,8 @@ pub(super) fn planned(case: &Case<'_>) -> Vec<Finding> {
             )];
         }
     };
-    let told = translate::remarks(&plan).into_iter().map(|remark| {
-        let remedy = format!("nothing is to be done; `{}` shows all objects", case.scope.command("plan", ""));
-        case.finding("PF-17", Level::Tells, remark, remedy)
-    });
+    let told =
+        translate::remarks(&plan).into_iter().map(|remark| case.finding("PF-17", Level::Tells, remark, remedy.clone()));
     told.collect()
 }
 

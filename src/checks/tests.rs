@@ -7,6 +7,7 @@ use crate::fixtures;
 use crate::plan::{Plan, Request};
 use crate::world::{Ec2Volume, Kind, Object, Read, Side, Unknown, VolumeFacts, VolumeId, World};
 
+mod alone;
 mod claims;
 mod clusters;
 mod destination;
@@ -30,12 +31,17 @@ impl Bench {
 
     /// Returns such a world for a plan, kept by neither Argo CD nor Helm.
     fn of(plan: &Plan) -> Bench {
-        let mut bench = Bench { request: fixtures::request(), world: fixtures::world(plan) };
+        let mut bench = Bench::asking(fixtures::request(), fixtures::world(plan));
         bench.edit(Side::Source, Kind::StatefulSet, "web", |set| set["metadata"]["annotations"] = json!({}));
-        for read in needed_rights(&bench.request) {
-            bench.world.allowed.insert(read, Ok(true));
-        }
         bench
+    }
+
+    /// Returns a world in which this user may do everything that a request needs.
+    fn asking(request: Request, mut world: World) -> Bench {
+        for read in needed_rights(&request) {
+            world.allowed.insert(read, Ok(true));
+        }
+        Bench { request, world }
     }
 
     fn edit(&mut self, side: Side, kind: Kind, name: &str, change: impl FnOnce(&mut Value)) {

@@ -89,8 +89,7 @@ pub(super) fn destination(case: &Case<'_>) -> Vec<Finding> {
     for claim in &case.claims {
         let found = case.world().object(side, Kind::PersistentVolumeClaim, &claim.name);
         if let Some(found) = found.filter(|found| !case.is_ours(found)) {
-            let what =
-                "a claim of that name is there already: the pod would run on its volume instead of the moved one";
+            let what = "a claim of that name is there already: pods would run on its volume instead of the moved one";
             findings.push(taken(case, Kind::PersistentVolumeClaim, found, what));
         }
     }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::case::{Case, Role};
 use super::scope::subject;
 use super::{Finding, Level};
+use crate::record::Subject;
 use crate::world::{Kind, Object, Side, claim_name};
 
 /// Kinds whose pod templates may name a claim.
@@ -27,7 +28,7 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Finding> {
         .map(|claim| {
             let pod = match claim.role {
                 Role::Ordinal(ordinal) | Role::Plain(ordinal) => Some(case.pod_name(ordinal)),
-                Role::Idle => None,
+                Role::Idle | Role::Alone => None,
             };
             (claim.name.as_str(), pod)
         })
@@ -57,8 +58,15 @@ fn pods(case: &Case<'_>, side: Side, claims: &BTreeMap<&str, Option<String>>, fi
                 code: "PF-18",
                 level: Level::Blocks,
                 subject: subject(side, Kind::Pod, pod.name()),
-                what: format!("it uses claim {name} too, and would keep or take the volume"),
-                remedy: format!("`{kubectl} delete pod {}` and stop what makes it, then run this again", pod.name()),
+                what: format!(
+                    "it uses claim {name}{}, and would keep or take the volume",
+                    if is_alone(case) { "" } else { " too" }
+                ),
+                remedy: format!(
+                    "`{kubectl} delete pod {}` and stop what makes it, then run this again{}",
+                    pod.name(),
+                    if is_alone(case) { "; or let it end: `--wait` waits for that" } else { "" }
+                ),
             });
         }
     }
@@ -108,7 +116,9 @@ fn sets(case: &Case<'_>, side: Side, claims: &BTreeMap<&str, Option<String>>, fi
 fn in_use(case: &Case<'_>, side: Side, kind: Kind, workload: &Object, claim: &str) -> Finding {
     let (kubectl, name) = (case.scope.kubectl(side, kind), workload.name());
     let resource = kind.name().to_lowercase();
-    let (level, state) = match is_at_rest(kind, workload) {
+    // A claim alone may move between two runs of a CronJob (§2): the gate sees a pod that starts.
+    let is_at_rest = is_at_rest(kind, workload) || (is_alone(case) && kind == Kind::CronJob);
+    let (level, state) = match is_at_rest {
         true => (Level::Forceable, "it is at rest now, but its pod template names"),
         false => (Level::Blocks, "its pod template names"),
     };
@@ -118,10 +128,13 @@ fn in_use(case: &Case<'_>, side: Side, kind: Kind, workload: &Object, claim: &st
         _ => format!("`{kubectl} delete {resource} {name}`"),
     };
     let move_alone = match side {
-        Side::Source => {
-            format!("; or stop this set too and move the claim alone: `{}`", case.scope.command("move-volume", claim))
+        Side::Source if is_alone(case) && kind == Kind::StatefulSet => {
+            format!("; or move the set with it: `{}`", case.scope.of_set(name, ""))
         }
-        Side::Destination => String::new(),
+        Side::Source if !is_alone(case) => {
+            format!("; or stop this set too and move the claim alone: `{}`", case.scope.of_claim(claim))
+        }
+        Side::Source | Side::Destination => String::new(),
     };
     Finding {
         code: "PF-18",
@@ -133,6 +146,10 @@ fn in_use(case: &Case<'_>, side: Side, kind: Kind, workload: &Object, claim: &st
             _ => format!("leave it at rest, or take the claim out of it, and add `--force`{move_alone}"),
         },
     }
+}
+
+fn is_alone(case: &Case<'_>) -> bool {
+    case.scope.request.subject == Subject::Claim
 }
 
 fn is_at_rest(kind: Kind, workload: &Object) -> bool {

@@ -74,7 +74,7 @@ pub(super) fn placed(case: &Case<'_>) -> Vec<Finding> {
             code: "PF-22",
             level: Level::Blocks,
             subject: format!("zone {zone} (destination)"),
-            what: "volumes of the set are in it, but no node of the destination is: their pods could not start"
+            what: "volumes that shall move are in it, but no node of the destination is: pods could not start on them"
                 .to_owned(),
             remedy: format!(
                 "add a node in {zone}; `{} get nodes -L topology.kubernetes.io/zone` shows what there is",
@@ -133,7 +133,7 @@ fn one_attached(case: &Case<'_>, claim: &Claim<'_>, ec2: &Ec2Volume) -> Vec<Find
     // A pod that is missing or has ended holds nothing; where there is one, the volume is on its node.
     let pod = match claim.role {
         Role::Ordinal(ordinal) | Role::Plain(ordinal) => case.pod(ordinal).filter(|pod| !pod.is_finished_pod()),
-        Role::Idle => None,
+        Role::Idle | Role::Alone => None,
     };
     let running = pod.filter(|pod| pod.text("/status/phase") == Some("Running"));
     let node = pod.and_then(|pod| pod.text("/spec/nodeName"));
@@ -141,6 +141,9 @@ fn one_attached(case: &Case<'_>, claim: &Claim<'_>, ec2: &Ec2Volume) -> Vec<Find
         node.and_then(|node| case.world().object(Side::Source, Kind::Node, node)).and_then(Object::instance_id);
     match (ec2.state, ec2.attachments.as_slice()) {
         (VolumeState::Available, []) if running.is_none() => {}
+        // Of a single claim, whoever holds it in A is PF-18's to name.
+        (VolumeState::InUse, [only])
+            if claim.role == Role::Alone && case.world().side_of_instance(&only.instance) == Some(Side::Source) => {}
         (VolumeState::InUse, [only]) if only.state == AttachmentState::Attached && pod.is_some() => {
             if let (Some(pod), Some(instance)) = (running, instance)
                 && only.instance != instance
@@ -162,7 +165,7 @@ fn one_attached(case: &Case<'_>, claim: &Claim<'_>, ec2: &Ec2Volume) -> Vec<Find
                 .map(|found| format!("{:?} on {}", found.state, found.instance).to_lowercase())
                 .collect();
             let wanted = match (claim.role, running) {
-                (Role::Idle, _) => "available, as no pod uses it",
+                (Role::Idle | Role::Alone, _) => "available, as no pod uses it",
                 (_, Some(_)) => "in-use with one attachment, as its pod runs",
                 (_, None) => "available, or attached to its pod's node",
             };

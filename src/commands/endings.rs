@@ -6,7 +6,7 @@ use crate::decide::{Confirmation, Done, Until};
 use crate::drive::Ended;
 use crate::failure::{Exit, Failure, NOTHING};
 use crate::plan::{Plan, RECLAIM_POLICY_ANNOTATION};
-use crate::record::Outcome;
+use crate::record::{Outcome, Subject};
 use crate::report::{Status, left_in_source, left_needed, names, record_in_force, status_needed};
 use crate::ui::Ui;
 use crate::world::{Kind, Read, Side};
@@ -61,8 +61,7 @@ async fn failure(opened: &mut Opened, plan: &Plan, subcommand: &str, ended: Ende
     // A refusal is no pause of the migration's: it was not this command's turn.
     let mut reason = if exit == Exit::Refused { reason.trim_start_matches("paused: ").to_owned() } else { reason };
     let status = look(opened, plan).await;
-    let name = plan.sets.first().map_or("", |set| set.name.as_str());
-    let record = record_in_force(&opened.session.world, name);
+    let record = record_in_force(&opened.session.world, plan.subject(), plan.name());
     let mut left_behind = status.left_behind();
     match &record {
         Some(record) if record.is_open() => left_behind
@@ -70,11 +69,11 @@ async fn failure(opened: &mut Opened, plan: &Plan, subcommand: &str, ended: Ende
         // The set stands again; what is missing are its pods, and what is done once they are up.
         Some(record) if record.outcome == Some(Outcome::RolledBack) => {
             reason = reason.replacen("paused: ", "rolled back, but not everything is up: ", 1);
-            left_behind.push(
-                "the set in the source cluster, the destination emptied; PersistentVolumes of pods that are not up stay \
-                 `Retain`, and the plan is kept, until `rollback` has ended"
-                    .to_owned(),
-            );
+            left_behind.push(format!(
+                "{} in the source cluster, the destination emptied; PersistentVolumes of pods that are not up stay \
+                 `Retain`, and the plan is kept, until `rollback` has ended",
+                plan.name()
+            ));
         }
         Some(_) => {}
         None => left_behind = vec![NOTHING.to_owned()],
@@ -109,11 +108,13 @@ fn before(confirmation: &Confirmation, plan: &Plan) -> String {
 
 /// Looks at where everything is now.
 async fn look(opened: &mut Opened, plan: &Plan) -> Status {
-    let name = plan.sets.first().map_or("", |set| set.name.as_str()).to_owned();
-    opened.session.look(status_needed(Some(plan), &name)).await;
-    let record = record_in_force(&opened.session.world, &name);
+    let (subject, name) = (plan.subject(), plan.name());
+    opened.session.look(status_needed(Some(plan), subject, name)).await;
+    let record = record_in_force(&opened.session.world, subject, name);
     let typed = opened.typed.clone();
-    Status::new(&name, Some(plan), record.as_ref(), &opened.session.world, |subcommand| typed.command(subcommand))
+    Status::new(subject, name, Some(plan), record.as_ref(), &opened.session.world, |subcommand| {
+        typed.command(subcommand)
+    })
 }
 
 async fn say_done(opened: &mut Opened, plan: &Plan, done: &Done, ui: &mut Ui) {
@@ -122,6 +123,16 @@ async fn say_done(opened: &mut Opened, plan: &Plan, done: &Done, ui: &mut Ui) {
     let set = set_names.join(", ");
     let destination = format!("{}/{}", plan.destination.context, plan.destination.namespace);
     match done {
+        Done::Reached(_) if plan.subject() == Subject::Claim => {
+            let volumes: Vec<&str> = plan.volumes().map(|volume| volume.volume.0.as_str()).collect();
+            ui.say(&format!(
+                "moved: claim {set} is Bound to {} in {destination}, free to be used there",
+                names(&volumes)
+            ));
+            ui.say("the source still has its claim and PersistentVolume, which must not be used any more");
+            ui.say(&format!("next: {}", typed.command("finalize")));
+            ui.say(&format!("undo: {}", typed.command("rollback")));
+        }
         Done::Reached(until) => {
             match until {
                 Until::Prepare => {
@@ -155,6 +166,9 @@ async fn say_done(opened: &mut Opened, plan: &Plan, done: &Done, ui: &mut Ui) {
         Done::Completed => {
             ui.say(&format!("completed: {set} lives in {destination}"));
             say_kept(opened, plan, Side::Destination, ui).await;
+            if plan.subject() == Subject::Claim {
+                return;
+            }
             opened.session.look(left_needed()).await;
             for set in &plan.sets {
                 let left = left_in_source(&set.before, &opened.session.world);

@@ -1,5 +1,7 @@
 //! The way of `run`, `freeze`, `swing` and `finalize`: find the migration or begin one, then drive.
 
+use std::time::{Duration, Instant};
+
 use super::endings::conclude;
 use super::opened::{Opened, open, spec};
 use super::target::{Target, Which, find};
@@ -10,12 +12,15 @@ use crate::decide::{Goal, Until};
 use crate::drive::{CommandLines, Options, Signals, Timeouts, drive};
 use crate::failure::{Exit, Failure};
 use crate::plan::{self, Plan, Request};
-use crate::record::{Direction, Outcome};
+use crate::record::{Direction, Outcome, Subject};
 use crate::report::{findings_text, headline, reached, status_needed};
 use crate::spec::Spec;
 use crate::translate;
 use crate::ui::{Consent, Ui};
 use crate::world::{Answer, Kind, Read, Side};
+
+/// How often to look whether a claim is still used. Whoever starts a pod does not hurry either.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// One forward command.
 pub(super) struct Forward {
@@ -27,6 +32,8 @@ pub(super) struct Forward {
     pub(super) after: Option<Until>,
     /// Whether `--yes` answers the question before deleting too.
     pub(super) covers_deleting: bool,
+    /// How long to wait for a claim that is in use; none refuses it.
+    pub(super) wait: Option<Duration>,
 }
 
 /// Runs a forward command.
@@ -42,14 +49,16 @@ pub(super) async fn run(
     forward: &Forward,
 ) -> Result<Exit, Failure> {
     let spec = spec(subject, flags)?;
-    let consent = Consent { is_general: run.yes, covers_deleting: run.yes && forward.covers_deleting };
+    let consent = Consent { is_general: run.volumes.yes, covers_deleting: run.volumes.yes && forward.covers_deleting };
     let mut ui = Ui::new(consent, context.is_verbose);
-    can_ask_or_may(&ui, run.yes, &typed.beginning(forward.subcommand))?;
+    can_ask_or_may(&ui, run.volumes.yes, &typed.beginning(forward.subcommand))?;
     let mut signals = listen()?;
     let mut interrupted = signals.clone();
     let ready = async {
-        let mut opened = open(typed, spec, run.events.as_deref()).await?;
-        let target = find(&mut opened, &mut ui, Which::Open).await?;
+        let mut opened = open(typed, spec, run.volumes.events.as_deref()).await?;
+        // Only `finalize` is for sets and claims alike; where a claim is named, nothing is chosen.
+        let which = if forward.subcommand == "finalize" { Which::Open } else { Which::OpenSet };
+        let target = find(&mut opened, &mut ui, which).await?;
         let begun = begin(&mut opened, &target, &mut ui, &mut signals, forward).await?;
         Ok::<_, Failure>((opened, begun))
     };
@@ -143,10 +152,10 @@ async fn begin(
                 let ended = drive_to(opened, &plan, &Goal::back(), signals, ui).await;
                 conclude(opened, &plan, "rollback", ended, ui).await?;
             }
-            Some(Outcome::Completed) if target.plan.is_none() && is_gone(opened, &target.name).await => {
+            Some(Outcome::Completed) if target.plan.is_none() && is_gone(opened, target).await => {
                 return Ok(Begun::Finished(format!(
-                    "StatefulSet {} was moved already; nothing is left to do",
-                    target.name
+                    "{} {} was moved already; nothing is left to do",
+                    target.subject, target.name
                 )));
             }
             None if record.direction == Direction::Back => {
@@ -173,17 +182,18 @@ async fn begin(
             format!("begin with `{}`", opened.typed.beginning("run")),
         ));
     }
-    new(opened, target, ui).await.map(|plan| Begun::Plan(Box::new(plan)))
+    new(opened, target, forward, ui).await.map(|plan| Begun::Plan(Box::new(plan)))
 }
 
 fn refused(_opened: &Opened, reason: String, hint: String) -> Failure {
     Failure::harmless(Exit::Refused, reason, hint)
 }
 
-/// Returns whether A surely has no set of that name.
-async fn is_gone(opened: &mut Opened, name: &str) -> bool {
-    opened.session.look([Read::Get(Side::Source, Kind::StatefulSet, name.to_owned())]).await;
-    matches!(opened.session.world.get(Side::Source, Kind::StatefulSet, name), Answer::Absent { .. })
+/// Returns whether A surely has no set or claim of that name.
+async fn is_gone(opened: &mut Opened, target: &Target) -> bool {
+    let kind = target.subject.kind();
+    opened.session.look([Read::Get(Side::Source, kind, target.name.clone())]).await;
+    matches!(opened.session.world.get(Side::Source, kind, &target.name), Answer::Absent { .. })
 }
 
 /// Refuses a run that asks for something else than the first one did.
@@ -207,12 +217,13 @@ async fn in_turn(opened: &mut Opened, target: &Target, plan: &Plan, forward: &Fo
     let Some(after) = forward.after else {
         return Ok(());
     };
-    opened.session.look(status_needed(Some(plan), &target.name)).await;
+    opened.session.look(status_needed(Some(plan), target.subject, &target.name)).await;
     let reached = target.record.as_ref().and_then(|record| reached(Some(plan), record, &opened.session.world));
     if reached >= Some(after) {
         return Ok(());
     }
     let first = match reached {
+        _ if target.subject == Subject::Claim => "run",
         None | Some(Until::Prepare) => "freeze",
         _ => "swing",
     };
@@ -221,17 +232,27 @@ async fn in_turn(opened: &mut Opened, target: &Target, plan: &Plan, forward: &Fo
     let mut failure = refused(
         opened,
         format!("it is not the turn of {}: {is_at}", forward.subcommand),
-        format!("first {}, or all in one: {}", opened.typed.hint(first), opened.typed.hint("run")),
+        match first {
+            "run" => format!("first {}", opened.typed.hint(first)),
+            first => format!("first {}, or all in one: {}", opened.typed.hint(first), opened.typed.hint("run")),
+        },
     );
     failure.left_behind = vec!["everything as the last run left it: this one changed nothing".to_owned()];
     Err(failure)
 }
 
 /// Begins a migration: preflight, the order, the plan. Nothing is written yet.
-async fn new(opened: &mut Opened, target: &Target, ui: &mut Ui) -> Result<Plan, Failure> {
+async fn new(opened: &mut Opened, target: &Target, forward: &Forward, ui: &mut Ui) -> Result<Plan, Failure> {
     ui.say("preflight: looking at both clusters and EC2");
-    let mut request = opened.request(&target.name).await;
+    let mut request = opened.request(target.subject, &target.name).await;
     let mut findings = opened.preflight(&request).await;
+    if let Some(limit) = forward.wait
+        && unused(opened, &request, &findings, limit, ui).await
+    {
+        ui.say("preflight: looking again, now that nothing uses the claim");
+        opened.forget();
+        findings = opened.preflight(&request).await;
+    }
     if request.order.is_none() && findings.iter().any(is_order) {
         let others: Vec<Finding> = findings.iter().filter(|finding| !is_order(finding)).cloned().collect();
         if checks::blocks(&others, request.force) {
@@ -266,6 +287,28 @@ async fn new(opened: &mut Opened, target: &Target, ui: &mut Ui) -> Result<Plan, 
     Ok(plan)
 }
 
+/// Waits until nothing uses a claim; returns whether there was something to wait for.
+///
+/// Nothing is waited for while something else blocks: that would be said hours later.
+async fn unused(opened: &mut Opened, request: &Request, findings: &[Finding], limit: Duration, ui: &mut Ui) -> bool {
+    let (mut in_use, others): (Vec<Finding>, Vec<Finding>) = findings.iter().cloned().partition(checks::is_in_use);
+    if in_use.is_empty() || checks::blocks(&others, request.force) {
+        return false;
+    }
+    let begun = Instant::now();
+    while let Some(finding) = in_use.first() {
+        let left = limit.saturating_sub(begun.elapsed());
+        ui.say(&format!("wait until the claim is not used: {}: {}", finding.subject, finding.what));
+        if left.is_zero() {
+            break;
+        }
+        tokio::time::sleep(left.min(LOOK_AGAIN)).await;
+        opened.session.look(checks::reads_in_use(request, &opened.session.world)).await;
+        in_use = checks::in_use(request, &opened.session.world);
+    }
+    true
+}
+
 /// Returns whether a finding is the question for the order.
 fn is_order(finding: &Finding) -> bool {
     finding.code == "PF-34" && finding.level == Level::Blocks
@@ -284,11 +327,11 @@ fn tells_of_freeze(finding: &Finding) -> bool {
 async fn choose_order(opened: &Opened, request: &Request, ui: &mut Ui) -> Result<plan::Order, Failure> {
     let world = &opened.session.world;
     let replicas =
-        world.object(Side::Source, Kind::StatefulSet, &request.set_name).map_or(0, crate::world::Object::replicas);
+        world.object(Side::Source, Kind::StatefulSet, &request.name).map_or(0, crate::world::Object::replicas);
     let chosen = if ui.can_ask() { ui.choose_order(replicas, &order::evidence(request, world)).await } else { None };
     chosen.ok_or_else(|| {
         Failure::usage(
-            format!("{} has {replicas} replicas, and nobody chose the order in which they move", request.set_name),
+            format!("{} has {replicas} replicas, and nobody chose the order in which they move", request.name),
             format!("`{} --order one-by-one`: least is down at a time", opened.typed.beginning("run")),
         )
         .hint(format!("`{} --order together`: for members that need each other", opened.typed.beginning("run")))

@@ -27,7 +27,8 @@ pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     args.subject.fill(&mut flags);
     args.choices.fill(&mut flags);
     args.run.fill(&mut flags);
-    let forward = Forward { subcommand: "freeze", until: Until::Freeze, after: None, covers_deleting: false };
+    let forward =
+        Forward { subcommand: "freeze", until: Until::Freeze, after: None, covers_deleting: false, wait: None };
     let typed = Typed::new(&context.program, &args.subject).with_choices(&args.choices).with_run(&args.run);
     forward::run(context, typed, &args.subject, &flags, &args.run, &forward).await
 }

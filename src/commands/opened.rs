@@ -15,6 +15,7 @@ use crate::events::Events;
 use crate::failure::{Failure, did_you_mean};
 use crate::observe;
 use crate::plan::{Place, Request};
+use crate::record::Subject;
 use crate::spec::{self, ClusterReference, Spec};
 use crate::world::{Kind, Read, Side, World};
 
@@ -111,17 +112,22 @@ impl Opened {
         Place { cluster_uid, context: cluster.context.clone(), namespace: cluster.namespace.clone() }
     }
 
-    /// Returns the request for a set.
-    pub(super) async fn request(&mut self, set_name: &str) -> Request {
+    /// Returns the request for a set or claim.
+    pub(super) async fn request(&mut self, subject: Subject, name: &str) -> Request {
         let source = self.place(Side::Source).await;
         let destination = self.place(Side::Destination).await;
-        self.spec.request(set_name, source, destination)
+        self.spec.request(subject, name, source, destination)
     }
 
     /// Makes all reads that preflight needs, and returns what it finds.
     pub(super) async fn preflight(&mut self, request: &Request) -> Vec<checks::Finding> {
         self.look_while(|world| checks::needed(request, world)).await;
         checks::preflight(request, &self.session.world)
+    }
+
+    /// Forgets what was seen, so that all is looked at again.
+    pub(super) fn forget(&mut self) {
+        self.session.world = World::default();
     }
 
     /// Looks as long as there is something new to look at.

@@ -32,11 +32,11 @@ pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     let typed = Typed::new(&context.program, &args.subject).with_choices(&args.choices);
     let mut ui = Ui::new(Consent::default(), context.is_verbose);
     let mut opened = open(typed, spec(&args.subject, &flags)?, None).await?;
-    let target = find(&mut opened, &mut ui, Which::Open).await?;
+    let target = find(&mut opened, &mut ui, Which::OpenSet).await?;
     let plan = if target.is_unfinished() {
         target.planned(&opened)?
     } else {
-        let request = opened.request(&target.name).await;
+        let request = opened.request(target.subject, &target.name).await;
         opened.look_while(|world| plan::needed(&request, world)).await;
         plan::build(&request, target.attempts + 1, &opened.session.world).map_err(|error| {
             Failure::harmless(

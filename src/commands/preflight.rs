@@ -32,8 +32,8 @@ pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     let typed = Typed::new(&context.program, &args.subject).with_choices(&args.choices);
     let mut ui = Ui::new(Consent::default(), context.is_verbose);
     let mut opened = open(typed, spec(&args.subject, &flags)?, None).await?;
-    let target = find(&mut opened, &mut ui, Which::Open).await?;
-    let request = opened.request(&target.name).await;
+    let target = find(&mut opened, &mut ui, Which::OpenSet).await?;
+    let request = opened.request(target.subject, &target.name).await;
     let findings = opened.preflight(&request).await;
     ui.finish();
     print(args.output.output, &findings, || findings_text(&findings, request.force))?;

@@ -6,15 +6,15 @@ use super::endings::conclude;
 use super::forward::{can_ask_or_may, drive_to, listen, same_choices, stopped_early};
 use super::opened::{open, spec};
 use super::target::{Which, find};
-use crate::cli::{RunArgs, SubjectArgs};
+use crate::cli::{ClaimArgs, RunArgs, SubjectArgs};
 use crate::decide::Until;
 use crate::failure::{Exit, Failure};
-use crate::record::{Direction, Outcome};
+use crate::record::{Direction, Outcome, Subject};
 use crate::report::headline;
 use crate::spec::Spec;
 use crate::ui::{Consent, Ui};
 
-/// Undo a migration: empty the destination, give the source its set back as it was
+/// Undo a migration: empty the destination, give the source back what it had, as it was
 ///
 /// Possible at any time before anything was deleted in the source. What the pods wrote in the
 /// destination stays on the volumes. Pods in the source that never moved are not restarted.
@@ -23,22 +23,24 @@ pub(crate) struct Args {
     #[command(flatten)]
     subject: SubjectArgs,
     #[command(flatten)]
+    claim: ClaimArgs,
+    #[command(flatten)]
     run: RunArgs,
 }
 
 /// Runs the command.
 pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
-    let mut flags = Spec::default();
+    let mut flags = Spec { claim: args.claim.claim.clone(), ..Spec::default() };
     args.subject.fill(&mut flags);
     args.run.fill(&mut flags);
     let spec = spec(&args.subject, &flags)?;
-    let mut ui = Ui::new(Consent { is_general: args.run.yes, covers_deleting: false }, context.is_verbose);
-    let typed = Typed::new(&context.program, &args.subject).with_run(&args.run);
-    can_ask_or_may(&ui, args.run.yes, &typed.command("rollback"))?;
+    let mut ui = Ui::new(Consent { is_general: args.run.volumes.yes, covers_deleting: false }, context.is_verbose);
+    let typed = Typed::new(&context.program, &args.subject).with_claim(args.claim.claim.as_deref()).with_run(&args.run);
+    can_ask_or_may(&ui, args.run.volumes.yes, &typed.command("rollback"))?;
     let mut signals = listen()?;
     let mut interrupted = signals.clone();
     let found = async {
-        let mut opened = open(typed, spec, args.run.events.as_deref()).await?;
+        let mut opened = open(typed, spec, args.run.volumes.events.as_deref()).await?;
         let target = find(&mut opened, &mut ui, Which::Open).await?;
         Ok::<_, Failure>((opened, target))
     };
@@ -55,7 +57,10 @@ pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
             return Err(Failure::harmless(
                 Exit::Refused,
                 format!("the migration of {} is complete: there is nothing left to go back to", target.name),
-                "move the set the other way: `run` with --src and --dst swapped",
+                match target.subject {
+                    Subject::Set => "move the set the other way: `run` with --src and --dst swapped",
+                    Subject::Claim => "move the claim the other way: `move-volume` with --src and --dst swapped",
+                },
             ));
         }
         Some(Outcome::RolledBack) | None => {}

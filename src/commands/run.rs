@@ -44,9 +44,14 @@ pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     if args.finalize && until.is_some() {
         return Err(Failure::usage("--finalize contradicts `spec.until` of the document", "leave one of them out"));
     }
-    let furthest = if args.run.yes && !args.finalize { Until::Cutover } else { Until::Finalize };
-    let forward =
-        Forward { subcommand: "run", until: until.unwrap_or(furthest), after: None, covers_deleting: args.finalize };
+    let furthest = if args.run.volumes.yes && !args.finalize { Until::Cutover } else { Until::Finalize };
+    let forward = Forward {
+        subcommand: "run",
+        until: until.unwrap_or(furthest),
+        after: None,
+        covers_deleting: args.finalize,
+        wait: None,
+    };
     let typed = Typed::new(&context.program, &args.subject).with_choices(&args.choices).with_run(&args.run);
     forward::run(context, typed, &args.subject, &flags, &args.run, &forward).await
 }

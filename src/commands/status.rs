@@ -3,9 +3,9 @@
 use super::opened::{Opened, open, spec};
 use super::target::{Target, Which, find};
 use super::{Context, Typed};
-use crate::cli::{OutputArgs, SubjectArgs};
+use crate::cli::{ClaimArgs, OutputArgs, SubjectArgs};
 use crate::failure::{Exit, Failure};
-use crate::record::Record;
+use crate::record::{Record, Subject};
 use crate::report::{Phase, Status, left_in_source, left_needed, print, record_in_force, status_needed};
 use crate::spec::Spec;
 use crate::ui::{Consent, Ui};
@@ -23,6 +23,8 @@ const WATCH_INTERVAL: std::time::Duration = std::time::Duration::from_secs(2);
 pub(crate) struct Args {
     #[command(flatten)]
     subject: SubjectArgs,
+    #[command(flatten)]
+    claim: ClaimArgs,
     /// Look again every two seconds, until the migration has ended
     #[arg(short, long)]
     watch: bool,
@@ -32,10 +34,10 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
-    let mut flags = Spec::default();
+    let mut flags = Spec { claim: args.claim.claim.clone(), ..Spec::default() };
     args.subject.fill(&mut flags);
     let spec = spec(&args.subject, &flags)?;
-    let typed = Typed::new(&context.program, &args.subject);
+    let typed = Typed::new(&context.program, &args.subject).with_claim(args.claim.claim.as_deref());
     let mut ui = Ui::new(Consent::default(), context.is_verbose);
     let mut shown = None;
     loop {
@@ -45,9 +47,9 @@ pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
         ui.finish();
         let plan = target.plan.as_ref();
         let here = Side::BOTH.map(|side| (opened.reference(side), opened.cluster(side).namespace.as_str()));
-        let document = status.document(&target.name, here, plan);
+        let document = status.document(target.subject, &target.name, here, plan);
         if shown.as_ref() != Some(&document) {
-            print(args.output.output, &document, || status.text(&target.name, plan))?;
+            print(args.output.output, &document, || status.text(target.subject, &target.name, plan))?;
             shown = Some(document);
         }
         if !args.watch || target.record.as_ref().is_some_and(|record| !record.is_open()) {
@@ -74,20 +76,26 @@ fn as_none(mut failure: Failure) -> Failure {
 }
 
 async fn look(opened: &mut Opened, target: &Target) -> Result<Status, Failure> {
-    opened.session.look(status_needed(target.plan.as_ref(), &target.name)).await;
+    opened.session.look(status_needed(target.plan.as_ref(), target.subject, &target.name)).await;
     let typed = opened.typed.clone();
     let world = &opened.session.world;
-    let record: Option<Record> = record_in_force(world, &target.name).or_else(|| target.record.clone());
+    let record: Option<Record> = record_in_force(world, target.subject, &target.name).or_else(|| target.record.clone());
     let mut status =
-        Status::new(&target.name, target.plan.as_ref(), record.as_ref(), world, |subcommand| typed.command(subcommand));
-    if status.phase == Phase::Completed {
+        Status::new(target.subject, &target.name, target.plan.as_ref(), record.as_ref(), world, |subcommand| {
+            typed.command(subcommand)
+        });
+    if status.phase == Phase::Completed && target.subject == Subject::Set {
         status.left_in_source = left(opened, &target.name).await;
     }
     status.remarks.extend(target.unread.iter().cloned());
     if record.is_none() && target.plan.is_none() && status.locked_by.is_none() {
         let mut failure = Failure::harmless(
             Exit::Failed,
-            format!("there is no migration of {}", target.name),
+            format!(
+                "there is no migration of {}{}",
+                if target.subject == Subject::Claim { "claim " } else { "" },
+                target.name
+            ),
             format!("begin one: `{}`", opened.typed.beginning("run")),
         );
         failure.details.clone_from(&target.unread);

@@ -66,8 +66,9 @@ pub(super) fn advice(stop: &Stop, plan: &Plan, typed: &Typed, contexts: &Context
         Stop::OtherMigration { .. } => Advice::refuse(format!("finish that one first; {} shows it", typed.hint("status"))),
         Stop::RollbackBegun => Advice::refuse(format!("finish it first: {}", typed.hint("rollback"))),
         Stop::PointOfNoReturn => Advice::refuse(format!(
-            "finish it: {}; afterwards the set can be moved again from {} to {}",
+            "finish it: {}; afterwards {} can be moved again from {} to {}",
             typed.hint("finalize"),
+            plan.name(),
             plan.destination.context,
             plan.source.context
         )),
@@ -176,12 +177,13 @@ pub(super) fn advice(stop: &Stop, plan: &Plan, typed: &Typed, contexts: &Context
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::SubjectArgs;
+    use crate::cli::{PlaceArgs, SubjectArgs};
     use crate::fixtures;
     use crate::plan::IdleClaims;
 
     fn advised(stop: &Stop) -> Advice {
-        let subject = SubjectArgs { src: Some("old".into()), dst: Some("new".into()), ..SubjectArgs::default() };
+        let place = PlaceArgs { src: Some("old".into()), dst: Some("new".into()), ..PlaceArgs::default() };
+        let subject = SubjectArgs { place, ..SubjectArgs::default() };
         let typed = Typed::new("sts-migrate", &subject);
         let contexts = Contexts { source: "old".to_owned(), destination: "new".to_owned() };
         advice(stop, &fixtures::plan(2, 1), &typed, &contexts)

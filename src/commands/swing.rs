@@ -25,8 +25,13 @@ pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     let mut flags = Spec { pause_after: args.pause.pause_after, ..Spec::default() };
     args.subject.fill(&mut flags);
     args.run.fill(&mut flags);
-    let forward =
-        Forward { subcommand: "swing", until: Until::Swing, after: Some(Until::Freeze), covers_deleting: false };
+    let forward = Forward {
+        subcommand: "swing",
+        until: Until::Swing,
+        after: Some(Until::Freeze),
+        covers_deleting: false,
+        wait: None,
+    };
     let typed = Typed::new(&context.program, &args.subject).with_run(&args.run);
     forward::run(context, typed, &args.subject, &flags, &args.run, &forward).await
 }

@@ -13,16 +13,26 @@ use crate::world::Side;
 /// Which migrations are meant when nothing is named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Which {
+    /// Open ones of sets: for commands that move no claim.
+    OpenSet,
     /// Open ones.
     Open,
     /// Open ones, or else those that have ended.
     Any,
 }
 
-/// What the clusters keep of one set's migration.
+impl Which {
+    fn may_be(self, moved: &(Subject, String)) -> bool {
+        self != Which::OpenSet || moved.0 == Subject::Set
+    }
+}
+
+/// What the clusters keep of the migration of one set or claim.
 #[derive(Debug)]
 pub(super) struct Target {
-    /// Name of the set.
+    /// Whether it is a set or a claim.
+    pub(super) subject: Subject,
+    /// Its name.
     pub(super) name: String,
     /// The record in force.
     pub(super) record: Option<Record>,
@@ -64,13 +74,14 @@ impl Target {
 /// Finds the migration that is meant: by name, or the one open migration, or a person's choice.
 ///
 /// # Errors
-/// Nothing names the set.
+/// Nothing names the set or claim.
 pub(super) async fn find(opened: &mut Opened, ui: &mut Ui, which: Which) -> Result<Target, Failure> {
-    let name = match opened.spec.stateful_set_name.clone() {
-        Some(name) => name,
-        None => choose(opened, ui, which).await?,
+    let (subject, name) = match (opened.spec.claim.clone(), opened.spec.stateful_set_name.clone()) {
+        (Some(claim), _) => (Subject::Claim, claim),
+        (None, Some(name)) => (Subject::Set, name),
+        (None, None) => choose(opened, ui, which).await?,
     };
-    opened.typed.named(&name);
+    opened.typed.named(subject, &name);
     let mut unread = Vec::new();
     let mut plan: Option<Plan> = None;
     let mut records: Vec<Record> = Vec::new();
@@ -80,7 +91,7 @@ pub(super) async fn find(opened: &mut Opened, ui: &mut Ui, which: Which) -> Resu
             let namespace = plan.destination.namespace.clone();
             opened.enter_destination(&namespace).await?;
         }
-        match store::find(opened.cluster(side), Subject::Set, &name).await {
+        match store::find(opened.cluster(side), subject, &name).await {
             Ok(found) => {
                 match found.record {
                     Some(Ok(record)) => records.push(record),
@@ -110,11 +121,11 @@ pub(super) async fn find(opened: &mut Opened, ui: &mut Ui, which: Which) -> Resu
         }
         None => records.into_iter().max_by_key(|record| (record.is_open(), record.attempt, record.seq)),
     };
-    Ok(Target { name, record, plan, unread, attempts })
+    Ok(Target { subject, name, record, plan, unread, attempts })
 }
 
 /// Chooses among the open migrations; for commands that only look, among ended ones if none is open.
-async fn choose(opened: &Opened, ui: &mut Ui, which: Which) -> Result<String, Failure> {
+async fn choose(opened: &Opened, ui: &mut Ui, which: Which) -> Result<(Subject, String), Failure> {
     let mut open = BTreeSet::new();
     let mut ended = BTreeSet::new();
     let mut unread = Vec::new();
@@ -122,19 +133,20 @@ async fn choose(opened: &Opened, ui: &mut Ui, which: Which) -> Result<String, Fa
         match store::list(opened.cluster(side), false).await {
             Ok(listed) => {
                 for found in listed {
-                    let Some((Subject::Set, name)) = found.subject else { continue };
+                    let Some(moved) = found.subject.filter(|moved| which.may_be(moved)) else { continue };
                     let is_ended = found.record.is_ok_and(|record| !record.is_open());
-                    if is_ended { &mut ended } else { &mut open }.insert(name);
+                    if is_ended { &mut ended } else { &mut open }.insert(moved);
                 }
             }
             Err(unknown) => unread.push(format!("{side} cluster: {}", unknown.reason)),
         }
     }
-    let names: Vec<String> = if open.is_empty() && which == Which::Any { ended } else { open }.into_iter().collect();
-    match names.as_slice() {
+    let found: Vec<(Subject, String)> =
+        if open.is_empty() && which == Which::Any { ended } else { open }.into_iter().collect();
+    match found.as_slice() {
         [only] => Ok(only.clone()),
         [] => Err(none(opened, unread).await),
-        several if ui.can_ask() => match ui.choose("which migration is meant?", several).await {
+        several if ui.can_ask() => match ui.choose("which migration is meant?", &titles(several)).await {
             Some(index) => Ok(several[index].clone()),
             None => Err(ambiguous(opened, several)),
         },
@@ -152,20 +164,31 @@ async fn none(opened: &Opened, unread: Vec<String>) -> Failure {
     failure.details = unread;
     // Rights that end at a namespace are no reason to fail in another way.
     for listed in store::list(source, true).await.unwrap_or_default() {
-        if let Some((Subject::Set, name)) = &listed.subject
+        if let Some((subject, name)) = &listed.subject
             && listed.record.as_ref().is_ok_and(Record::is_open)
         {
             let mut typed = opened.typed.clone().in_namespace(&listed.namespace);
-            typed.named(name);
+            typed.named(*subject, name);
             failure.hints.push(format!("one is open in namespace {}: {}", listed.namespace, typed.hint("status")));
         }
     }
     failure
 }
 
-fn ambiguous(opened: &Opened, names: &[String]) -> Failure {
+fn ambiguous(opened: &Opened, several: &[(Subject, String)]) -> Failure {
+    let mut typed = opened.typed.clone();
+    typed.named(several[0].0, &several[0].1);
     Failure::usage(
-        format!("NAME is missing, and several migrations are there: {}", names.join(", ")),
-        format!("name one of them: `{} {}`", opened.typed.command("status"), names[0]),
+        format!("NAME is missing, and several migrations are there: {}", titles(several).join(", ")),
+        format!("name one of them: {}", typed.hint("status")),
     )
+}
+
+/// Returns how sets and claims are listed: sets by their names alone.
+fn titles(several: &[(Subject, String)]) -> Vec<String> {
+    let title = |(subject, name): &(Subject, String)| match subject {
+        Subject::Set => name.clone(),
+        Subject::Claim => format!("claim {name}"),
+    };
+    several.iter().map(title).collect()
 }

@@ -2,6 +2,7 @@
 
 use crate::cli::{ChoiceArgs, RunArgs, SubjectArgs};
 use crate::plan::Order;
+use crate::record::Subject;
 use crate::spec::Span;
 
 /// The user's way of naming clusters, set and choices.
@@ -16,7 +17,8 @@ pub(crate) struct Typed {
     run: Vec<String>,
     /// Whether questions were answered beforehand.
     yes: bool,
-    name: Option<String>,
+    /// Which set or claim is meant.
+    moved: Option<(Subject, String)>,
 }
 
 /// Flags as they were typed.
@@ -42,13 +44,14 @@ impl Typed {
     pub(crate) fn new(program: &str, subject: &SubjectArgs) -> Typed {
         let mut words = Words::default();
         words.value("-f", subject.file.as_deref().and_then(std::path::Path::to_str));
-        words.value("--src", subject.src.as_deref());
-        words.value("--dst", subject.dst.as_deref());
-        words.value("-n", subject.namespace.as_deref());
-        words.value("--dst-namespace", subject.dst_namespace.as_deref());
-        words.value("--profile", subject.profile.as_deref());
-        words.value("--region", subject.region.as_deref());
-        Typed { program: program.to_owned(), subject: words.0, name: subject.name.clone(), ..Typed::default() }
+        words.value("--src", subject.place.src.as_deref());
+        words.value("--dst", subject.place.dst.as_deref());
+        words.value("-n", subject.place.namespace.as_deref());
+        words.value("--dst-namespace", subject.place.dst_namespace.as_deref());
+        words.value("--profile", subject.place.profile.as_deref());
+        words.value("--region", subject.place.region.as_deref());
+        let moved = subject.name.clone().map(|name| (Subject::Set, name));
+        Typed { program: program.to_owned(), subject: words.0, moved, ..Typed::default() }
     }
 
     /// Takes over what was chosen.
@@ -56,14 +59,14 @@ impl Typed {
         let mut words = Words::default();
         let order = choices.order.map(|order| Order::from(order).to_string());
         words.value("--order", order.as_deref());
-        for (old, new) in &choices.storage_class_map {
+        for (old, new) in &choices.volumes.storage_class_map {
             words.value("--storage-class-map", Some(&format!("{old}={new}")));
         }
-        words.switch("--create-namespace", choices.create_namespace);
-        words.switch("--force", choices.force);
+        words.switch("--create-namespace", choices.volumes.create_namespace);
+        words.switch("--force", choices.volumes.force);
         words.switch("--include-idle-claims", choices.include_idle_claims);
         words.switch("--leave-idle-claims", choices.leave_idle_claims);
-        words.value("--migration-id", choices.migration_id.as_deref());
+        words.value("--migration-id", choices.volumes.migration_id.as_deref());
         self.choices = words.0;
         self
     }
@@ -72,25 +75,33 @@ impl Typed {
     pub(crate) fn with_run(mut self, run: &RunArgs) -> Typed {
         let mut words = Words::default();
         let mut span = |flag: &str, span: Option<Span>| words.value(flag, span.map(|span| span.to_string()).as_deref());
-        span("--detach-timeout", run.detach_timeout);
+        span("--detach-timeout", run.volumes.detach_timeout);
         span("--ready-timeout", run.ready_timeout);
         span("--command-timeout", run.command_timeout);
         words.value("--before-pod-command", run.before_pod_command.as_deref());
         words.value("--verify-command", run.verify_command.as_deref());
         words.value("--cutover-command", run.cutover_command.as_deref());
-        for node in &run.accept_unclean_detach {
+        for node in &run.volumes.accept_unclean_detach {
             words.value("--accept-unclean-detach", Some(node));
         }
         self.run = words.0;
-        self.yes = run.yes;
+        self.yes = run.volumes.yes;
         self
     }
 
-    /// Says which set is meant, when it was not typed and is in no document.
-    pub(crate) fn named(&mut self, name: &str) {
-        if self.name.is_none() && !self.has("-f ") {
-            self.name = Some(name.to_owned());
+    /// Says which set or claim is meant, when it was not typed and is in no document.
+    pub(crate) fn named(&mut self, subject: Subject, name: &str) {
+        if self.moved.is_none() && !self.has("-f ") {
+            self.moved = Some((subject, name.to_owned()));
         }
+    }
+
+    /// Takes over which claim was named instead of a set.
+    pub(crate) fn with_claim(mut self, claim: Option<&str>) -> Typed {
+        if let Some(claim) = claim {
+            self.moved = Some((Subject::Claim, claim.to_owned()));
+        }
+        self
     }
 
     /// Says in which namespace of A the set is, when that was not typed.
@@ -108,7 +119,7 @@ impl Typed {
 
     /// Returns the command to type for a subcommand of a migration that is open.
     pub(crate) fn command(&self, subcommand: &str) -> String {
-        let is_run = matches!(subcommand, "run" | "freeze" | "swing" | "finalize" | "rollback");
+        let is_run = matches!(subcommand, "run" | "freeze" | "swing" | "finalize" | "rollback" | "move-volume");
         let run: &[String] = if is_run { &self.run } else { &[] };
         self.words(subcommand, &[&self.subject, run])
     }
@@ -121,7 +132,7 @@ impl Typed {
 
     /// Returns the command to type for a subcommand that begins a migration, its choices included.
     pub(crate) fn beginning(&self, subcommand: &str) -> String {
-        let run: &[String] = if matches!(subcommand, "run" | "freeze") { &self.run } else { &[] };
+        let run: &[String] = if matches!(subcommand, "run" | "freeze" | "move-volume") { &self.run } else { &[] };
         self.words(subcommand, &[&self.subject, &self.choices, run])
     }
 
@@ -131,9 +142,15 @@ impl Typed {
     }
 
     fn words(&self, subcommand: &str, groups: &[&[String]]) -> String {
+        let is_claim = matches!(self.moved, Some((Subject::Claim, _)));
+        // What `run` and `preflight` are for a set, `move-volume` is for a claim.
+        let subcommand = if is_claim && matches!(subcommand, "run" | "preflight") { "move-volume" } else { subcommand };
         let mut words = vec![self.program.clone(), subcommand.to_owned()];
         words.extend(groups.iter().copied().flatten().cloned());
-        words.extend(self.name.as_deref().map(quoted));
+        if let Some((_, name)) = &self.moved {
+            words.extend((is_claim && subcommand != "move-volume").then(|| "--claim".to_owned()));
+            words.push(quoted(name));
+        }
         words.join(" ")
     }
 
@@ -154,17 +171,29 @@ fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::{PlaceArgs, VolumeChoiceArgs, VolumeRunArgs};
+
+    #[test]
+    fn a_claim_has_a_command_of_its_own_and_a_flag_elsewhere() {
+        let place = PlaceArgs { src: Some("a".into()), ..PlaceArgs::default() };
+        let subject = SubjectArgs { place, ..SubjectArgs::default() };
+        let typed = Typed::new("sts-migrate", &subject).with_claim(Some("uploads"));
+        assert_eq!(typed.command("run"), "sts-migrate move-volume --src a uploads");
+        assert_eq!(typed.beginning("preflight"), "sts-migrate move-volume --src a uploads");
+        assert_eq!(typed.command("rollback"), "sts-migrate rollback --src a --claim uploads");
+    }
 
     #[test]
     fn the_next_command_repeats_what_was_typed() {
-        let subject = SubjectArgs {
+        let place = PlaceArgs {
             src: Some("arn:aws:eks:eu-west-1:1:cluster/a".into()),
             dst: Some("b prod".into()),
             namespace: Some("shop".into()),
-            ..SubjectArgs::default()
+            ..PlaceArgs::default()
         };
+        let subject = SubjectArgs { place, ..SubjectArgs::default() };
         let mut typed = Typed::new("sts-migrate", &subject);
-        typed.named("web");
+        typed.named(Subject::Set, "web");
         assert_eq!(
             typed.command("rollback"),
             "sts-migrate rollback --src arn:aws:eks:eu-west-1:1:cluster/a --dst 'b prod' -n shop web"
@@ -173,15 +202,16 @@ mod tests {
 
     #[test]
     fn choices_are_repeated_until_the_plan_has_them_and_commands_always() {
-        let choices = ChoiceArgs { create_namespace: true, force: true, ..ChoiceArgs::default() };
+        let volumes = VolumeChoiceArgs { create_namespace: true, force: true, ..VolumeChoiceArgs::default() };
+        let choices = ChoiceArgs { volumes, ..ChoiceArgs::default() };
         let run = RunArgs {
             ready_timeout: "30m".parse().ok(),
             cutover_command: Some("./dns.sh web".into()),
-            yes: true,
+            volumes: VolumeRunArgs { yes: true, ..VolumeRunArgs::default() },
             ..RunArgs::default()
         };
         let mut typed = Typed::new("sts-migrate", &SubjectArgs::default()).with_choices(&choices).with_run(&run);
-        typed.named("web");
+        typed.named(Subject::Set, "web");
         let behaves = "--ready-timeout 30m --cutover-command './dns.sh web'";
         assert_eq!(typed.beginning("run"), format!("sts-migrate run --create-namespace --force {behaves} web"));
         assert_eq!(typed.beginning("preflight"), "sts-migrate preflight --create-namespace --force web");
@@ -194,7 +224,7 @@ mod tests {
     fn a_document_already_names_the_set() {
         let subject = SubjectArgs { file: Some("m.yaml".into()), ..SubjectArgs::default() };
         let mut typed = Typed::new("kubectl sts-migrate", &subject);
-        typed.named("web");
+        typed.named(Subject::Set, "web");
         assert_eq!(typed.command("run"), "kubectl sts-migrate run -f m.yaml");
     }
 }

@@ -41,7 +41,7 @@ impl Decision<'_> {
     }
 
     /// Every volume is held by B, and nothing in A looks at it (TL-17).
-    fn all_home(&self) -> Flow<()> {
+    pub(super) fn all_home(&self) -> Flow<()> {
         let all: Vec<&VolumePlan> = self.set.volumes().collect();
         refresh(
             self.world,

@@ -13,6 +13,7 @@ use super::{
     Choices, IdleClaims, MIGRATION_ANNOTATION, Order, OrdinalPlan, PLAN_VERSION, Plan, RECLAIM_POLICY_ANNOTATION,
     Request, ServiceKinship, ServicePlan, SetPlan, VolumePlan, kinship, migration_id, same_meaning, short_hash,
 };
+use crate::record::Subject;
 use crate::world::{Answer, Ec2Volume, Kind, Object, Read, Side, VolumeId, World, claim_name, idle_claims};
 
 /// Kinds of A that a plan is made of, besides the workloads that kinship looks at.
@@ -32,14 +33,26 @@ const DESTINATION_KINDS: [Kind; 4] = [Kind::PersistentVolume, Kind::Service, Kin
 /// Longest name that an object may have.
 const NAME_LIMIT: usize = 253;
 
+/// Kinds of A and B that the plan of a single claim is made of.
+const CLAIM_KINDS: [(Side, Kind); 3] = [
+    (Side::Source, Kind::PersistentVolumeClaim),
+    (Side::Source, Kind::PersistentVolume),
+    (Side::Destination, Kind::PersistentVolume),
+];
+
 /// Returns the reads that [`build`] still needs, empty when all are there or were answered with an error.
 pub fn needed(request: &Request, world: &World) -> Vec<Read> {
-    let mut reads: Vec<Read> = lists()
+    let mut reads: Vec<Read> = lists(request.subject)
+        .into_iter()
         .filter(|(side, kind)| world.shelf(*side, *kind).and_then(|shelf| shelf.listed()).is_none())
         .map(|(side, kind)| Read::List(side, kind))
         .collect();
-    let Some(set) = world.object(Side::Source, Kind::StatefulSet, &request.set_name) else { return reads };
-    let unread: BTreeSet<VolumeId> = claims_to_read(set, world)
+    let Some(moved) = world.object(Side::Source, request.subject.kind(), &request.name) else { return reads };
+    let claims = match request.subject {
+        Subject::Set => claims_to_read(moved, world),
+        Subject::Claim => vec![moved],
+    };
+    let unread: BTreeSet<VolumeId> = claims
         .iter()
         .filter_map(|claim| volume_of(claim, world)?.volume_id())
         .filter(|id| world.volumes.get(id).is_none_or(|facts| facts.latest().is_none()))
@@ -50,9 +63,14 @@ pub fn needed(request: &Request, world: &World) -> Vec<Read> {
     reads
 }
 
-fn lists() -> impl Iterator<Item = (Side, Kind)> {
-    let source = WORKLOADS.into_iter().chain(SOURCE_KINDS).map(|kind| (Side::Source, kind));
-    source.chain(DESTINATION_KINDS.into_iter().map(|kind| (Side::Destination, kind)))
+fn lists(subject: Subject) -> Vec<(Side, Kind)> {
+    match subject {
+        Subject::Claim => CLAIM_KINDS.to_vec(),
+        Subject::Set => {
+            let source = WORKLOADS.into_iter().chain(SOURCE_KINDS).map(|kind| (Side::Source, kind));
+            source.chain(DESTINATION_KINDS.into_iter().map(|kind| (Side::Destination, kind))).collect()
+        }
+    }
 }
 
 /// Makes the plan of a migration.
@@ -60,15 +78,15 @@ fn lists() -> impl Iterator<Item = (Side, Kind)> {
 /// # Errors
 /// Something is missing or cannot be translated; preflight finds the same and says what to type.
 pub fn build(request: &Request, attempt: u32, world: &World) -> Result<Plan> {
-    for (side, kind) in lists() {
+    for (side, kind) in lists(request.subject) {
         match world.shelf(side, kind).and_then(|shelf| shelf.listed()) {
             Some(Ok(_)) => {}
             Some(Err(unknown)) => bail!("list {kind}s in the {side} cluster: {}", unknown.reason),
             None => bail!("{kind}s in the {side} cluster were not listed"),
         }
     }
-    let set = expect(world, Side::Source, Kind::StatefulSet, &request.set_name)?;
-    let id = request.id.clone().unwrap_or_else(|| migration_id(&request.source, set.uid(), &request.destination));
+    let moved = expect(world, Side::Source, request.subject.kind(), &request.name)?;
+    let id = request.id.clone().unwrap_or_else(|| migration_id(&request.source, moved.uid(), &request.destination));
     let mut plan = Plan {
         version: PLAN_VERSION,
         id,
@@ -85,9 +103,25 @@ pub fn build(request: &Request, attempt: u32, world: &World) -> Result<Plan> {
         },
         sets: Vec::new(),
     };
-    let set = set_plan(&plan, set, world)?;
+    let set = match request.subject {
+        Subject::Set => set_plan(&plan, moved, world)?,
+        Subject::Claim => claim_plan(&plan, moved.name(), world)?,
+    };
     plan.sets.push(set);
     Ok(plan)
+}
+
+/// Returns the part of the plan for a single claim: no set, and the claim as an idle one.
+fn claim_plan(plan: &Plan, claim: &str, world: &World) -> Result<SetPlan> {
+    Ok(SetPlan {
+        name: claim.to_owned(),
+        before: Object(Value::Null),
+        start: 0,
+        ordinals: Vec::new(),
+        idle: vec![volume_plan(plan, claim, world)?],
+        services: Vec::new(),
+        revisions: Vec::new(),
+    })
 }
 
 fn set_plan(plan: &Plan, set: &Object, world: &World) -> Result<SetPlan> {

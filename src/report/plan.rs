@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::plan::{IdleClaims, Order, Plan, SetPlan, VolumePlan};
+use crate::record::Subject;
 use crate::report::count;
 
 /// What is shown of a plan: no before-images, which may hold what only Secrets should.
@@ -221,6 +222,23 @@ fn set(set: &SetPlan) -> SetView<'_> {
 /// Returns a plan in two lines, for the head of a run.
 pub(crate) fn headline(plan: &Plan) -> Vec<String> {
     let mut lines = Vec::new();
+    if plan.subject() == Subject::Claim {
+        for volume in plan.volumes() {
+            lines.push(format!(
+                "claim {}: {}, {} GiB in {}, from {}/{} to {}/{}",
+                volume.claim,
+                volume.volume,
+                volume.size_gib,
+                volume.zone,
+                plan.source.context,
+                plan.source.namespace,
+                plan.destination.context,
+                plan.destination.namespace,
+            ));
+        }
+        lines.push(format!("  not one byte copied; migration {}", plan.id));
+        return lines;
+    }
     for set in &plan.sets {
         lines.push(format!(
             "StatefulSet {}: {} on {} from {}/{} to {}/{}, {}",

@@ -19,7 +19,7 @@ mod places;
 
 pub(crate) use phases::reached;
 use phases::{next, phase};
-use places::ordinals;
+use places::{ordinals, pairs};
 
 /// Phase of a migration, in the words of the document's `status.phase`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -75,6 +75,17 @@ pub(crate) struct Volume {
     pub(crate) held_by: String,
 }
 
+/// One claim that moves without a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Pair {
+    /// In which clusters the claim is Bound to its PersistentVolume.
+    pub(crate) bound_in: Vec<Side>,
+    /// The volume and who holds it.
+    #[serde(flatten)]
+    pub(crate) volume: Volume,
+}
+
 /// Who holds the lock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -112,6 +123,8 @@ pub(crate) struct Status {
     pub(crate) locked_by: Option<Lock>,
     /// In the order in which somebody should look: those in neither cluster first.
     pub(crate) ordinals: Vec<Ordinal>,
+    /// Claims that move without a pod.
+    pub(crate) pairs: Vec<Pair>,
     /// What could not be read, and what is not as it should be.
     pub(crate) remarks: Vec<String>,
     /// What stays in A after the end and is not the program's to remove.
@@ -120,13 +133,13 @@ pub(crate) struct Status {
 }
 
 /// Returns the reads on which a [`Status`] rests.
-pub(crate) fn needed(plan: Option<&Plan>, name: &str) -> Vec<Read> {
-    let stem = stem(Subject::Set, name);
+pub(crate) fn needed(plan: Option<&Plan>, subject: Subject, name: &str) -> Vec<Read> {
+    let stem = stem(subject, name);
     let mut reads = Vec::new();
     for side in Side::BOTH {
         reads.push(Read::Get(side, Kind::ConfigMap, stem.clone()));
         reads.push(Read::Get(side, Kind::Lease, stem.clone()));
-        reads.push(Read::Get(side, Kind::StatefulSet, name.to_owned()));
+        reads.push(Read::Get(side, subject.kind(), name.to_owned()));
         reads.push(Read::List(side, Kind::Pod));
         reads.push(Read::List(side, Kind::Node));
     }
@@ -135,13 +148,19 @@ pub(crate) fn needed(plan: Option<&Plan>, name: &str) -> Vec<Read> {
         if !volumes.is_empty() {
             reads.push(Read::Volumes(volumes));
         }
+        for volume in plan.sets.iter().flat_map(|set| &set.idle) {
+            for side in Side::BOTH {
+                reads.push(Read::Get(side, Kind::PersistentVolumeClaim, volume.claim.clone()));
+                reads.push(Read::Get(side, Kind::PersistentVolume, volume.volume_name(side).to_owned()));
+            }
+        }
     }
     reads
 }
 
-/// Returns the record in force of a set, if there is one that can be read.
-pub(crate) fn record(world: &World, name: &str) -> Option<Record> {
-    let stem = stem(Subject::Set, name);
+/// Returns the record in force of a set or claim, if there is one that can be read.
+pub(crate) fn record(world: &World, subject: Subject, name: &str) -> Option<Record> {
+    let stem = stem(subject, name);
     let [source, destination] =
         Side::BOTH.map(|side| world.object(side, Kind::ConfigMap, &stem).and_then(|found| Record::read(found).ok()));
     match (source, destination) {
@@ -159,13 +178,15 @@ pub(crate) fn record(world: &World, name: &str) -> Option<Record> {
 impl Status {
     /// Returns the status of a migration. `type_in` makes the command to type out of a subcommand.
     pub(crate) fn new(
+        subject: Subject,
         name: &str,
         plan: Option<&Plan>,
         record: Option<&Record>,
         world: &World,
         type_in: impl Fn(&str) -> String,
     ) -> Status {
-        let locked_by = Side::BOTH.into_iter().find_map(|side| lock(world, side, name));
+        let stem = stem(subject, name);
+        let locked_by = Side::BOTH.into_iter().find_map(|side| lock(world, side, &stem));
         let ordinals = plan.map(|plan| ordinals(plan, world)).unwrap_or_default();
         let phase = phase(plan, record, world, locked_by.is_some());
         let last_failure = record.and_then(|record| record.last_failure.clone());
@@ -180,10 +201,11 @@ impl Status {
             attempt: record.map(|record| record.attempt).or(plan.map(|plan| plan.attempt)).unwrap_or(1),
             frozen_at: record.filter(|record| record.is_open()).and_then(|record| record.frozen_at.clone()),
             last_failure: last_failure.filter(|_| record.is_some_and(Record::is_open)),
-            next: next(plan, record, world, locked_by.as_ref(), &type_in),
+            next: next(subject, plan, record, world, locked_by.as_ref(), &type_in),
             locked_by,
             ordinals,
-            remarks: remarks(plan, record, world, name),
+            pairs: plan.map(|plan| pairs(plan, world)).unwrap_or_default(),
+            remarks: remarks(plan, record, world, &stem),
             left_in_source: Vec::new(),
         }
     }
@@ -203,12 +225,17 @@ impl Status {
                 lines.push(format!("{noun} {} {words}", names(&pods)));
             }
         }
+        for pair in &self.pairs {
+            lines.push(format!("claim {} {}", pair.volume.claim, pair.place()));
+        }
         lines.extend(self.without_controller());
-        let free: Vec<&str> = self
+        let of_pods = self
             .ordinals
             .iter()
             .filter(|ordinal| ordinal.location == Location::Neither)
-            .flat_map(|ordinal| &ordinal.volumes)
+            .flat_map(|ordinal| &ordinal.volumes);
+        let free: Vec<&str> = of_pods
+            .chain(self.pairs.iter().map(|pair| &pair.volume))
             .filter(|volume| volume.held_by == FREE)
             .map(|volume| volume.volume.as_str())
             .collect();
@@ -236,21 +263,23 @@ impl Status {
     }
 
     /// Returns the status as text.
-    pub(crate) fn text(&self, name: &str, plan: Option<&Plan>) -> String {
+    pub(crate) fn text(&self, subject: Subject, name: &str, plan: Option<&Plan>) -> String {
         let mut text = String::new();
         let mut line = |words: String| {
             let _infallible = writeln!(text, "{words}");
         };
         match plan {
-            Some(plan) => line(format!(
-                "StatefulSet {name}: {}/{} → {}/{}, {}",
-                plan.source.context,
-                plan.source.namespace,
-                plan.destination.context,
-                plan.destination.namespace,
-                plan.choices.order
-            )),
-            None => line(format!("StatefulSet {name}")),
+            Some(plan) => {
+                let order = match subject {
+                    Subject::Set => format!(", {}", plan.choices.order),
+                    Subject::Claim => String::new(),
+                };
+                line(format!(
+                    "{subject} {name}: {}/{} → {}/{}{order}",
+                    plan.source.context, plan.source.namespace, plan.destination.context, plan.destination.namespace,
+                ));
+            }
+            None => line(format!("{subject} {name}")),
         }
         line(format!("migration {} (attempt {})", self.migration_id, self.attempt));
         let paused = if self.paused { ", paused" } else { "" };
@@ -280,6 +309,10 @@ impl Status {
                 line(format!("    {} {}: {}", volume.claim, volume.volume, volume.held_by));
             }
         }
+        for pair in &self.pairs {
+            line(format!("  claim {}: {}", pair.volume.claim, pair.place()));
+            line(format!("    {}: {}", pair.volume.volume, pair.volume.held_by));
+        }
         if !self.left_in_source.is_empty() {
             line(format!("left in the source cluster, yours to remove: {}", self.left_in_source.join(", ")));
         }
@@ -290,42 +323,66 @@ impl Status {
         text
     }
 
-    /// Returns the whole document: what `-f` takes, with its status.
+    /// Returns the whole document: what `-f` takes, with its status; of a claim, for which there is no such
+    /// document, the same without saying that it is one.
     ///
     /// Clusters and namespaces are named as this machine and this call do.
-    pub(crate) fn document(&self, name: &str, here: [(ClusterReference, &str); 2], plan: Option<&Plan>) -> Value {
+    pub(crate) fn document(
+        &self,
+        subject: Subject,
+        name: &str,
+        here: [(ClusterReference, &str); 2],
+        plan: Option<&Plan>,
+    ) -> Value {
         let [(source, namespace), (destination, dest_namespace)] = here;
         let mut spec = json!({
             "migrationId": self.migration_id,
             "sourceCluster": source,
             "sourceNamespace": namespace,
-            "statefulSetName": name,
             "destCluster": destination,
             "destNamespace": dest_namespace,
         });
         if let Some(plan) = plan {
             spec["destNamespace"] = json!(plan.destination.namespace);
-            spec["order"] = json!(plan.choices.order);
             spec["force"] = json!(plan.choices.force);
             spec["createNamespace"] = json!(plan.choices.create_namespace);
             spec["storageClassMap"] = json!(plan.choices.storage_class_map);
-            spec["idleClaims"] = json!(plan.choices.idle_claims);
         }
-        json!({
-            "apiVersion": API_VERSION,
-            "kind": KIND,
-            "metadata": { "name": name, "namespace": namespace },
-            "spec": spec,
-            "status": self,
-        })
+        let metadata = json!({ "name": name, "namespace": namespace });
+        match subject {
+            Subject::Claim => {
+                spec["claimName"] = json!(name);
+                json!({ "metadata": metadata, "spec": spec, "status": self })
+            }
+            Subject::Set => {
+                spec["statefulSetName"] = json!(name);
+                if let Some(plan) = plan {
+                    spec["order"] = json!(plan.choices.order);
+                    spec["idleClaims"] = json!(plan.choices.idle_claims);
+                }
+                json!({ "apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec, "status": self })
+            }
+        }
+    }
+}
+
+impl Pair {
+    /// Returns in which clusters the pair is, in words.
+    fn place(&self) -> &'static str {
+        match self.bound_in.as_slice() {
+            [] => "is Bound in neither cluster",
+            [Side::Source] => "is Bound in the source cluster",
+            [Side::Destination] => "is Bound in the destination cluster",
+            _ => "is Bound in both clusters, and the destination's is the one to use",
+        }
     }
 }
 
 /// How a volume that nobody holds is called.
 const FREE: &str = "nobody";
 
-fn lock(world: &World, side: Side, name: &str) -> Option<Lock> {
-    let lease = world.object(side, Kind::Lease, &stem(Subject::Set, name))?;
+fn lock(world: &World, side: Side, stem: &str) -> Option<Lock> {
+    let lease = world.object(side, Kind::Lease, stem)?;
     let identity = lease.text("/spec/holderIdentity").filter(|identity| !identity.is_empty())?;
     let holder = match LeaseHolder::parse(identity) {
         Some(holder) => format!("{} (process {})", holder.who, holder.pid),
@@ -335,11 +392,10 @@ fn lock(world: &World, side: Side, name: &str) -> Option<Lock> {
     Some(Lock { holder, renewed_at })
 }
 
-fn remarks(plan: Option<&Plan>, record: Option<&Record>, world: &World, name: &str) -> Vec<String> {
+fn remarks(plan: Option<&Plan>, record: Option<&Record>, world: &World, stem: &str) -> Vec<String> {
     let mut remarks = Vec::new();
-    let stem = stem(Subject::Set, name);
     for side in Side::BOTH {
-        match world.get(side, Kind::ConfigMap, &stem) {
+        match world.get(side, Kind::ConfigMap, stem) {
             Answer::Unknown(unknown) => {
                 remarks.push(format!("the record in the {side} cluster could not be read: {}", unknown.reason))
             }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::decide::{Action, Command, Confirmation, Step, Verb};
 use crate::plan::{Plan, SetPlan};
+use crate::record::Subject;
 use crate::report::{count, names};
 use crate::world::{Kind, Side, World};
 
@@ -86,7 +87,36 @@ pub(super) fn command_words(command: &Command) -> String {
 
 /// Returns what a person reads before saying yes: what is about to be done, object by object.
 pub(super) fn question(confirmation: &Confirmation, plan: &Plan, world: &World) -> Vec<String> {
-    plan.sets.iter().flat_map(|set| of_set(confirmation, plan, set, world)).collect()
+    match (plan.subject(), confirmation) {
+        (Subject::Claim, Confirmation::Deleting | Confirmation::Rollback) => of_claim(confirmation, plan),
+        _ => plan.sets.iter().flat_map(|set| of_set(confirmation, plan, set, world)).collect(),
+    }
+}
+
+/// The questions about a single claim.
+fn of_claim(confirmation: &Confirmation, plan: &Plan) -> Vec<String> {
+    let source = format!("{}/{}", plan.source.context, plan.source.namespace);
+    let destination = format!("{}/{}", plan.destination.context, plan.destination.namespace);
+    let of = |side: Side| {
+        plan.volumes().map(move |volume| (volume.claim.as_str(), volume.volume_name(side), &volume.volume))
+    };
+    let is_back = *confirmation == Confirmation::Rollback;
+    let mut lines = Vec::new();
+    for (claim, volume, handle) in of(if is_back { Side::Destination } else { Side::Source }) {
+        if is_back {
+            lines.push(format!("rollback: claim {claim} and PersistentVolume {volume} in {destination} are deleted"));
+            lines.push(format!("  what stays: the EBS volume {handle}, which {source} can use again"));
+            lines.push("  what was written in the destination stays on the volume".to_owned());
+        } else {
+            lines.push(format!(
+                "finalize: claim {claim} and PersistentVolume {volume} in {source} are deleted; THERE IS NO WAY BACK from here"
+            ));
+            lines.push(format!(
+                "  what stays: the EBS volume {handle}, which is that of claim {claim} in {destination}"
+            ));
+        }
+    }
+    lines
 }
 
 fn of_set(confirmation: &Confirmation, plan: &Plan, set: &SetPlan, world: &World) -> Vec<String> {
@@ -190,7 +220,7 @@ fn hand_over(set: &SetPlan, destination: &str, moves: impl Fn(i64) -> bool) -> V
 
 /// Returns since when nothing heals the pods that are still in A.
 fn healer(set: &SetPlan, world: &World) -> Option<String> {
-    let frozen_at = crate::report::record_in_force(world, &set.name)?.frozen_at?;
+    let frozen_at = crate::report::record_in_force(world, Subject::Set, &set.name)?.frozen_at?;
     Some(format!("  since {frozen_at} pods that are still in the source have no controller that would heal them"))
 }
 

@@ -130,7 +130,8 @@ Commands:
   freeze       Prepare the destination, delete the StatefulSet object in the source; its pods run on
   swing        Move the pods to the destination, in the order that was chosen
   finalize     Delete the set's claims and PersistentVolumes in the source; the volumes stay
-  rollback     Undo a migration: empty the destination, give the source its set back as it was
+  move-volume  Move one claim that no StatefulSet owns, with its EBS volume
+  rollback     Undo a migration: empty the destination, give the source back what it had, as it was
   status       Show where each pod and volume is, who is at work, what failed last, and what to type
   completions  Print a completion script for a shell
   man          Print the manual page, of a subcommand if one is named
@@ -172,9 +173,19 @@ fn help_of_run() -> Result<()> {
 
 fn manual() -> Result<()> {
     let machine = Machine::new()?;
-    for command in
-        ["preflight", "plan", "run", "freeze", "swing", "finalize", "rollback", "status", "completions", "man"]
-    {
+    for command in [
+        "preflight",
+        "plan",
+        "run",
+        "freeze",
+        "swing",
+        "finalize",
+        "move-volume",
+        "rollback",
+        "status",
+        "completions",
+        "man",
+    ] {
         let help = machine.run(&[command, "--help"])?;
         ensure!(help.code == Some(0) && help.stdout.contains(&format!("Usage: sts-migrate {command}")), "{help:?}");
         let page = machine.run(&["man", command])?;
@@ -208,7 +219,7 @@ fn completions() -> Result<()> {
 
 fn no_terminal() -> Result<()> {
     let machine = Machine::new()?;
-    for command in ["run", "freeze", "swing", "finalize", "rollback"] {
+    for command in ["run", "freeze", "swing", "finalize", "move-volume", "rollback"] {
         machine.run(&[command, "--src", "shop-a", "--dst", "shop-b", "-n", "shop", "web"])?.expect(
             2,
             "",

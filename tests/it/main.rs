@@ -13,6 +13,7 @@ mod cli;
 mod guide;
 mod judge_proof;
 mod migration;
+mod move_volume;
 mod node;
 mod preflight;
 mod prompts;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         guide::trials(),
         judge_proof::trials(),
         migration::trials(),
+        move_volume::trials(),
         node::trials(),
         preflight::trials(),
         prompts::trials(),

@@ -371,7 +371,7 @@ async fn forward_again(bed: &'static Bed) -> Result<()> {
 }
 
 /// Returns what a user has changed, by the audit logs; asking for one's own rights changes nothing.
-fn writes_of(bed: &Bed, user: &str) -> Result<Vec<String>> {
+pub(crate) fn writes_of(bed: &Bed, user: &str) -> Result<Vec<String>> {
     let mut writes = Vec::new();
     for cluster in Cluster::BOTH {
         for event in bed.audit(cluster)? {

@@ -283,6 +283,34 @@ async fn enough(bed: &'static Bed) -> Result<()> {
     run(&["--finalize"]).await?.expect_code(0);
     let pods: Api<Pod> = Api::namespaced(stage.b.clone(), &stage.namespace);
     exists(pods, "web-0", PATIENT).await?;
+    enough_for_a_claim(&stage, &operator).await
+}
+
+/// The rights for a set are enough for a claim alone: there, back, there and finalized.
+async fn enough_for_a_claim(stage: &Stage, operator: &Operator) -> Result<()> {
+    let class = Class::new("pf-enough").immediate();
+    apply(&stage.a, class.manifest()).await?;
+    apply(&stage.b, class.manifest()).await?;
+    let claim = json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": "alone" },
+        "spec": {
+            "accessModes": ["ReadWriteOnce"], "storageClassName": "pf-enough",
+            "resources": { "requests": { "storage": "1Gi" } },
+        },
+    });
+    stage.put(Cluster::A, claim).await?;
+    let is_bound = |claim: Option<&PersistentVolumeClaim>| {
+        claim.is_some_and(|claim| claim.status.as_ref().and_then(|it| it.phase.as_deref()) == Some("Bound"))
+    };
+    until(stage.claims(), "alone", PATIENT, "Bound", is_bound).await?;
+    let clusters = ["--src", "a", "--dst", "b", "-n", &stage.namespace];
+    for command in [
+        &["move-volume", "alone", "--yes"][..],
+        &["rollback", "--claim", "alone", "--yes"],
+        &["move-volume", "alone", "--yes", "--finalize"],
+    ] {
+        operator.run(command.iter().chain(&clusters)).await?.expect_code(0);
+    }
     Ok(())
 }
 

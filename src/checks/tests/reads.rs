@@ -137,7 +137,7 @@ fn everything_refused_ends_at_once() {
 fn a_typo_in_the_namespace_lists_the_namespaces() {
     let mut bench = Bench::fine();
     bench.request.source.namespace = "shpo".to_owned();
-    bench.request.set_name = "wbe".to_owned();
+    bench.request.name = "wbe".to_owned();
     let (_, rounds) = read_all(&bench.request, &bench.world, |_| false);
     assert_eq!(rounds.last(), Some(&vec![Read::List(Side::Source, Kind::Namespace)]));
 }

@@ -10,7 +10,7 @@ use crate::world::{Kind, Side};
 #[test]
 fn a_set_that_is_not_there_blocks_with_the_nearest_name() {
     let mut bench = Bench::fine();
-    bench.request.set_name = "wbe".to_owned();
+    bench.request.name = "wbe".to_owned();
     let finding = bench.one("PF-7", Level::Blocks);
     assert!(finding.what.contains("did you mean `web`?"), "{finding:?}");
     assert!(finding.remedy.contains("kubectl --context a -n shop get statefulsets"), "{finding:?}");
@@ -19,7 +19,7 @@ fn a_set_that_is_not_there_blocks_with_the_nearest_name() {
 #[test]
 fn a_set_of_another_api_group_is_named() {
     let mut bench = Bench::fine();
-    bench.request.set_name = "cache".to_owned();
+    bench.request.name = "cache".to_owned();
     let mut other = pod("cache-0", "data-cache-0");
     other["metadata"]["ownerReferences"] =
         json!([{ "kind": "StatefulSet", "name": "cache", "uid": "x", "controller": true }]);

@@ -563,6 +563,15 @@ fn a_single_claim_moves_without_a_pod_and_back() {
 }
 
 #[test]
+fn a_claim_is_not_there_while_the_source_takes_its_volume_back() {
+    let mut run = Run::new(fixtures::claim_plan(), Goal::forward(Until::Cutover));
+    run.end();
+    let volume = run.simulation.plan.sets[0].idle[0].volume.clone();
+    run.simulation.volumes.insert(volume, Place::Attached(Side::Source));
+    assert!(matches!(run.end(), Next::Wait(wait) if matches!(wait.on, Condition::Home { .. })));
+}
+
+#[test]
 fn a_claim_that_a_pod_of_the_destination_uses_does_not_go_back() {
     let mut run = Run::new(fixtures::claim_plan(), Goal::forward(Until::Cutover));
     run.end();

@@ -59,6 +59,19 @@ fn the_plan_of_the_sample_world_is_the_sample_plan() {
 }
 
 #[test]
+fn the_plan_of_a_single_claim_has_a_pair_and_no_set() {
+    let planned = fixtures::claim_plan();
+    let world = fixtures::world(&planned);
+    let request = Request { subject: Subject::Claim, name: planned.name().to_owned(), ..fixtures::request() };
+    let built = build(&request, 1, &world).expect("nothing is missing");
+    // Another claim of the same name, made later, is another migration.
+    let id = migration_id(&request.source, planned.sets[0].idle[0].claim_before.uid(), &request.destination);
+    assert_eq!(built, Plan { id, ..planned });
+    assert_eq!(built.subject(), Subject::Claim);
+    assert_eq!(needed(&request, &world), []);
+}
+
+#[test]
 fn a_given_id_and_the_attempt_are_kept() {
     let request = Request { id: Some("mine".to_owned()), order: Some(Order::Together), ..fixtures::request() };
     let plan = build(&request, 4, &fixtures::world(&fixtures::plan(2, 1))).expect("nothing is missing");

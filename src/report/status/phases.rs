@@ -1,9 +1,10 @@
 //! How far a migration is, and what comes next.
 
+use super::places::is_bound;
 use super::{Lock, Next, Phase};
 use crate::decide::Until;
 use crate::plan::Plan;
-use crate::record::{Cutover, Direction, Outcome, Record};
+use crate::record::{Cutover, Direction, Outcome, Record, Subject};
 use crate::world::{Answer, Kind, Object, Side, World};
 
 /// Returns the phase in the words of the document.
@@ -34,7 +35,12 @@ pub(crate) fn reached(plan: Option<&Plan>, record: &Record, world: &World) -> Op
     if record.cutover == Cutover::Done || record.deleting {
         return Some(Until::Cutover);
     }
-    let set = plan?.sets.first()?;
+    let plan = plan?;
+    let set = plan.sets.first()?;
+    if plan.subject() == Subject::Claim {
+        let is_there = set.idle.iter().all(|volume| is_bound(volume, Side::Destination, world));
+        return is_there.then_some(Until::Cutover);
+    }
     let in_destination = world.object(Side::Destination, Kind::StatefulSet, &set.name);
     if in_destination.is_some_and(|found| set.replicas() > 0 && available(found) >= set.replicas()) {
         return Some(Until::Swing);
@@ -52,12 +58,17 @@ fn available(set: &Object) -> i64 {
 
 /// Returns what comes next and what to type.
 pub(super) fn next(
+    subject: Subject,
     plan: Option<&Plan>,
     record: Option<&Record>,
     world: &World,
     lock: Option<&Lock>,
     type_in: &impl Fn(&str) -> String,
 ) -> Next {
+    let what = match subject {
+        Subject::Set => "the set",
+        Subject::Claim => "the claim",
+    };
     let says = |what: &str, commands: &[&str]| Next {
         what: what.to_owned(),
         commands: commands.iter().map(|command| type_in(command)).collect(),
@@ -71,11 +82,15 @@ pub(super) fn next(
     match record.outcome {
         // The plan goes last: while it is there, the ending is not complete.
         Some(Outcome::Completed) if plan.is_some() => return says("finish the ending", &["finalize"]),
-        Some(Outcome::Completed) => return says("nothing, the set lives in the destination cluster", &[]),
+        Some(Outcome::Completed) => return says(&format!("nothing, {what} lives in the destination cluster"), &[]),
         Some(Outcome::RolledBack) if plan.is_some() => {
-            return says("see that the pods in the source cluster come up, then finish the rollback", &["rollback"]);
+            let what = match subject {
+                Subject::Set => "see that the pods in the source cluster come up, then finish the rollback",
+                Subject::Claim => "finish the rollback",
+            };
+            return says(what, &["rollback"]);
         }
-        Some(Outcome::RolledBack) => return says("nothing, the set lives in the source cluster", &["run"]),
+        Some(Outcome::RolledBack) => return says(&format!("nothing, {what} lives in the source cluster"), &["run"]),
         None => {}
     }
     if record.direction == Direction::Back {
@@ -91,6 +106,7 @@ pub(super) fn next(
         Some(Until::Swing) => says("cut over, then finalize; or go back", &["run", "rollback"]),
         Some(Until::Freeze) => says("move the pods that are left, or go back", &["run", "rollback"]),
         Some(Until::Prepare) => says("freeze the source, or go back", &["run", "rollback"]),
+        None if subject == Subject::Claim => says("move the claim, or go back", &["run", "rollback"]),
         None => says("prepare, or go back", &["run", "rollback"]),
     }
 }

@@ -1,7 +1,7 @@
 //! Where each ordinal and volume is.
 
-use super::{FREE, Location, Ordinal, Volume};
-use crate::plan::{OrdinalPlan, Plan, SetPlan};
+use super::{FREE, Location, Ordinal, Pair, Volume};
+use crate::plan::{OrdinalPlan, Plan, SetPlan, VolumePlan};
 use crate::world::{Answer, Holder, Kind, Object, Side, VolumeId, World};
 
 /// Returns the ordinals, those in neither cluster first.
@@ -22,6 +22,27 @@ pub(super) fn ordinals(plan: &Plan, world: &World) -> Vec<Ordinal> {
     // Stable: within a place the ordinals stay in their order.
     all.sort_by_key(|ordinal| ordinal.location != Location::Neither);
     all
+}
+
+/// Returns the claims that move without a pod.
+pub(super) fn pairs(plan: &Plan, world: &World) -> Vec<Pair> {
+    let idle = plan.sets.iter().flat_map(|set| &set.idle);
+    idle.map(|planned| {
+        let volume = Volume {
+            claim: planned.claim.clone(),
+            volume: planned.volume.to_string(),
+            held_by: held_by(world, &planned.volume),
+        };
+        Pair { bound_in: Side::BOTH.into_iter().filter(|side| is_bound(planned, *side, world)).collect(), volume }
+    })
+    .collect()
+}
+
+/// Returns whether claim and PV of a planned volume are Bound to each other on a side.
+pub(super) fn is_bound(planned: &VolumePlan, side: Side, world: &World) -> bool {
+    let claim = world.object(side, Kind::PersistentVolumeClaim, &planned.claim);
+    let volume = world.object(side, Kind::PersistentVolume, planned.volume_name(side));
+    matches!((claim, volume), (Some(claim), Some(volume)) if volume.is_bound_to(claim))
 }
 
 fn locate(set: &SetPlan, ordinal: &OrdinalPlan, world: &World, is_handed_over: bool) -> (Location, String) {

@@ -96,7 +96,9 @@ impl Scene {
     }
 
     fn status(&self) -> Status {
-        Status::new("web", Some(&self.plan), Some(&self.record), &self.world, |subcommand| format!("tool {subcommand}"))
+        Status::new(Subject::Set, "web", Some(&self.plan), Some(&self.record), &self.world, |subcommand| {
+            format!("tool {subcommand}")
+        })
     }
 }
 
@@ -186,7 +188,7 @@ fn the_printed_document_can_be_fed_back() {
     let source = ClusterReference::Context("a".to_owned());
     let destination = ClusterReference::KubeConfigSecret("ops/b".to_owned());
     let here = [(source, "shop"), (destination.clone(), "market")];
-    let document = scene.status().document("web", here, Some(&scene.plan));
+    let document = scene.status().document(Subject::Set, "web", here, Some(&scene.plan));
     let text = serde_yaml::to_string(&document).expect("plain data");
     let spec = crate::spec::parse(&text).expect("the document is right");
     assert_eq!(spec.stateful_set_name.as_deref(), Some("web"));
@@ -198,7 +200,7 @@ fn the_printed_document_can_be_fed_back() {
 fn the_text_names_every_pod_and_what_to_type() {
     let mut scene = Scene::between();
     scene.fail();
-    let text = scene.status().text("web", Some(&scene.plan));
+    let text = scene.status().text(Subject::Set, "web", Some(&scene.plan));
     let [moved, moving] = [0, 1].map(|ordinal| scene.plan.sets[0].ordinals[ordinal].volumes[0].volume.clone());
     let place = |side: Side| format!("{}/{}", scene.plan.place(side).context, scene.plan.place(side).namespace);
     assert_eq!(
@@ -223,4 +225,44 @@ fn the_text_names_every_pod_and_what_to_type() {
             scene.plan.id,
         )
     );
+}
+
+/// A claim that moves alone, before and after it is there.
+#[test]
+fn a_claim_is_told_by_its_pair() {
+    let plan = fixtures::claim_plan();
+    let claim = plan.name().to_owned();
+    let mut scene = Scene { record: Record::first(&plan), world: fixtures::world(&plan), plan };
+    let status = |scene: &Scene| {
+        Status::new(Subject::Claim, &claim, Some(&scene.plan), Some(&scene.record), &scene.world, |subcommand| {
+            format!("tool {subcommand}")
+        })
+    };
+    let before = status(&scene);
+    assert_eq!((before.phase, before.pairs[0].bound_in.as_slice()), (Phase::FreezingSource, &[Side::Source][..]));
+    assert_eq!(before.next.what, "move the claim, or go back");
+    let volume = scene.plan.sets[0].idle[0].clone();
+    for (kind, mut object) in [
+        (Kind::PersistentVolumeClaim, volume.claim_before.0.clone()),
+        (Kind::PersistentVolume, volume.volume_before.0.clone()),
+    ] {
+        object["status"] = json!({ "phase": "Bound" });
+        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        scene.put(Side::Destination, kind, &name, Some(object));
+    }
+    let after = status(&scene);
+    assert_eq!((after.phase, after.pairs[0].bound_in.as_slice()), (Phase::Finalizing, &Side::BOTH[..]));
+    assert_eq!(after.next.commands, ["tool finalize", "tool rollback"]);
+    let text = after.text(Subject::Claim, &claim, Some(&scene.plan));
+    assert!(text.starts_with("claim data-web-0: a/shop → b/market\n"), "{text}");
+    assert!(text.contains("claim data-web-0: is Bound in both clusters"), "{text}");
+    assert!(text.contains(&format!("{}: nobody", volume.volume)), "{text}");
+    let left = after.left_behind();
+    assert!(left.iter().any(|line| line.contains("keep janitors away")), "{left:?}");
+    let here = [ClusterReference::Context("a".to_owned()), ClusterReference::Context("b".to_owned())];
+    let [source, destination] = here;
+    let document =
+        after.document(Subject::Claim, &claim, [(source, "shop"), (destination, "market")], Some(&scene.plan));
+    assert_eq!(document["spec"]["claimName"], claim.as_str());
+    assert_eq!(document.get("kind"), None, "it cannot be fed back, and does not say so");
 }

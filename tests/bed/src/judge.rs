@@ -12,7 +12,8 @@
 //! | `volumes` | I-1, I-3, I-23: what happened on the volumes and in EC2 |
 //! | `policy` | I-2: reclaim policies |
 //! | `creation` | I-4, I-5, I-7, I-13: what is created, when, and how it was translated |
-//! | `gate` | I-6, I-8, I-22: what must have been looked at before an act |
+//! | `gate` | I-6, I-8: what must have been looked at before an act |
+//! | `unknown` | I-22: a read that failed is never taken for an answer |
 //! | `calls` | I-9, I-10, I-21: the form and the target of each single call |
 //! | `owners` | I-10, I-11, I-19: survivors and owner references |
 //! | `state` | I-12, I-14, I-18, I-24: what the tool keeps, repeats and leaves |
@@ -35,6 +36,7 @@ mod made;
 mod owners;
 mod policy;
 mod state;
+mod unknown;
 mod view;
 mod volumes;
 
@@ -100,7 +102,7 @@ const INVARIANTS: &[Invariant] = &[
     state::i18_nothing_after_a_failure,
     owners::i19_survivors_of_a_rollback,
     calls::i21_only_the_sets_own_objects,
-    gate::i22_unknown_is_never_absence,
+    unknown::i22_unknown_is_never_absence,
     volumes::i23_the_same_bytes,
     state::i24_nothing_leaks,
 ];

@@ -197,7 +197,7 @@ fn is_bystander(view: &View<'_>, object: &super::Object) -> bool {
         "persistentvolumes" => view.named.contains_key(&(object.cluster, object.name().to_owned())),
         "persistentvolumeclaims" => case.volume_of_claim(object.name()).is_some(),
         "statefulsets" => object.name() == case.set,
-        "pods" => case.ordinal_of(object.name()).is_some(),
+        "pods" => case.ordinal_of(object.name()).is_some() || case.excused_pods.contains(object.name()),
         "controllerrevisions" => is_owned_by(object, &case.set),
         // Their status, or what the servers write into them, changes all the time.
         "volumeattachments" | "nodes" | "namespaces" | "endpoints" | "endpointslices" | "events" => true,

@@ -60,8 +60,10 @@ pub struct Case {
     pub source: String,
     /// Namespace in the destination cluster.
     pub destination: String,
-    /// Name of the set.
+    /// Name of the set, or of the claim that moves alone.
     pub set: String,
+    /// Whether a claim moves alone: its users are pods of any name, which the test makes.
+    pub alone: bool,
     /// First ordinal.
     pub start: i64,
     /// Number of replicas.
@@ -175,6 +177,11 @@ impl Case {
     pub fn used_volumes(&self) -> impl Iterator<Item = &SetVolume> {
         let ordinals = self.ordinals();
         self.volumes.iter().filter(move |volume| ordinals.contains(&volume.ordinal))
+    }
+
+    /// Returns whether a volume moves without a pod.
+    pub fn is_idle(&self, volume: &SetVolume) -> bool {
+        !self.ordinals().contains(&volume.ordinal)
     }
 
     /// Returns the volume of a claim.

@@ -53,12 +53,10 @@ impl Case {
     /// Returns the case of moving a set from A to another namespace of B with one identity of the
     /// tool; the set runs in A, and what is there now is what was there before.
     pub async fn for_set(bed: &Bed, tool: &Tool, source: &str, set: &str, destination: &str) -> Result<Case> {
-        let marks = vec![(Cluster::A, bed.audit_mark(Cluster::A)?), (Cluster::B, bed.audit_mark(Cluster::B)?)];
-        let since = Timestamp::now();
-        let before = look(bed, source, destination).await?;
-        let found = before.get(Cluster::A, "statefulsets", source, set);
+        let empty = Case::empty(bed, tool, source, set, destination).await?;
+        let found = empty.before.get(Cluster::A, "statefulsets", source, set);
         let found = found.with_context(|| format!("find the set {source}/{set} in a"))?;
-        let spec = &found.body["spec"];
+        let spec = found.body["spec"].clone();
         let templates: Vec<String> = spec["volumeClaimTemplates"]
             .as_array()
             .into_iter()
@@ -66,25 +64,10 @@ impl Case {
             .filter_map(|template| Some(template["metadata"]["name"].as_str()?.to_owned()))
             .collect();
         let mut case = Case {
-            users: BTreeSet::from([tool.user.clone()]),
-            keys: BTreeSet::from([tool.access_key.clone()]),
-            source: source.to_owned(),
-            destination: destination.to_owned(),
-            set: set.to_owned(),
             start: spec["ordinals"]["start"].as_i64().unwrap_or(0),
             replicas: spec["replicas"].as_i64().unwrap_or(1),
-            order: Order::OneByOne,
-            volumes: Vec::new(),
-            services: services(&before, found),
-            classes: BTreeMap::new(),
-            keeps_state: true,
-            excused_pods: BTreeSet::new(),
-            other_sets: BTreeSet::new(),
-            before,
-            histories: BTreeMap::new(),
-            since,
-            marks,
-            expected: Expected::Midway,
+            services: services(&empty.before, found),
+            ..empty.clone()
         };
         let control = ec2::Control::new(bed.ec2_url());
         for ordinal in case.ordinals() {
@@ -95,6 +78,41 @@ impl Case {
         }
         case.histories = histories(&control, &case).await?;
         Ok(case)
+    }
+
+    /// Returns the case of moving one claim alone, which no pod uses now.
+    pub async fn for_claim(bed: &Bed, tool: &Tool, source: &str, claim: &str, destination: &str) -> Result<Case> {
+        let empty = Case::empty(bed, tool, source, claim, destination).await?;
+        // No ordinal of a pod: the case has none.
+        Case { alone: true, ..empty }.with_claim(bed, claim, -1).await
+    }
+
+    /// Returns a case without ordinals and volumes: what is there now is what was there before.
+    async fn empty(bed: &Bed, tool: &Tool, source: &str, name: &str, destination: &str) -> Result<Case> {
+        let marks = vec![(Cluster::A, bed.audit_mark(Cluster::A)?), (Cluster::B, bed.audit_mark(Cluster::B)?)];
+        let since = Timestamp::now();
+        Ok(Case {
+            users: BTreeSet::from([tool.user.clone()]),
+            keys: BTreeSet::from([tool.access_key.clone()]),
+            source: source.to_owned(),
+            destination: destination.to_owned(),
+            set: name.to_owned(),
+            alone: false,
+            start: 0,
+            replicas: 0,
+            order: Order::OneByOne,
+            volumes: Vec::new(),
+            services: BTreeSet::new(),
+            classes: BTreeMap::new(),
+            keeps_state: true,
+            excused_pods: BTreeSet::new(),
+            other_sets: BTreeSet::new(),
+            before: look(bed, source, destination).await?,
+            histories: BTreeMap::new(),
+            since,
+            marks,
+            expected: Expected::Midway,
+        })
     }
 
     /// Returns the case of moving a workload, see [`Case::for_set`].

@@ -61,7 +61,7 @@ pub(super) fn i16_finalized(view: &View<'_>) -> Vec<Violation> {
     let was = case.before.get(Cluster::A, "statefulsets", &case.source, &case.set);
     let is = view.evidence.live.get(Cluster::B, "statefulsets", &case.destination, &case.set);
     match (was, is) {
-        (_, None) => wrong.push(format!("the set {} does not exist in b", case.set)),
+        (Some(_), None) => wrong.push(format!("the set {} does not exist in b", case.set)),
         (Some(was), Some(is)) if was.body.pointer(RETENTION) != is.body.pointer(RETENTION) => {
             wrong.push(format!("the set {} in b has another retention policy", case.set));
         }

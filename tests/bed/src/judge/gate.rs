@@ -1,23 +1,22 @@
-//! What must have been looked at before an act: I-6, I-8, I-22.
+//! What must have been looked at before an act: I-6, I-8.
 
-use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
 
 use crate::Cluster;
-use crate::facts::Ec2Call;
 
 use super::view::{RECLAIM_POLICY, View, violation};
 use super::{Event, Order, SetVolume, Violation};
 
-/// How long an act may be under way while a read that it does not know of fails.
-const UNDER_WAY: SignedDuration = SignedDuration::from_millis(50);
-
 /// I-6: each write that lets a pod start on a volume which the other side held follows the whole
 /// gate, and the destination never has more replicas than ordinals were handed over.
 ///
-/// Such writes are: more replicas in the destination, and the set created in the source again. The
+/// Such writes are: more replicas in the destination, and the set created in the source again; of a
+/// claim that moves without a pod, the claim created in the destination, and deleted there again. The
 /// gate is, each looked at after the one before:
 ///
-/// 1. the pod is gone on the side that held the volume,
+/// 1. the pod is gone on the side that held the volume (without one: every pod that uses the claim),
 /// 2. so is every VolumeAttachment of the volume there,
 /// 3. EC2 says twice in a row that the volume is available with no attachment.
 pub(super) fn i6_gate_before_a_pod_may_start(view: &View<'_>) -> Vec<Violation> {
@@ -42,6 +41,22 @@ pub(super) fn i6_gate_before_a_pod_may_start(view: &View<'_>) -> Vec<Violation> 
             violations.extend(open_gate(view, Cluster::B, ordinal, create));
         }
     }
+    for event in view.acts().filter(|event| event.cluster == Cluster::B) {
+        let leaving = match event.verb.as_str() {
+            "create" => Cluster::A,
+            "delete" => Cluster::B,
+            _ => continue,
+        };
+        let is_in_place = event.resource == "persistentvolumeclaims" && event.namespace == view.case.destination;
+        let idle = view.case.volume_of_claim(&event.name).filter(|volume| is_in_place && view.case.is_idle(volume));
+        let Some(volume) = idle.filter(|it| view.last_holder(&it.handle, event.received) == Some(leaving)) else {
+            continue;
+        };
+        if let Err(missing) = missing_at_gate(view, leaving, volume, event.received) {
+            let what = format!("{} of claim {} in b although {missing}", event.verb, volume.claim);
+            violations.push(violation("I-6", what, &[event]));
+        }
+    }
     violations
 }
 
@@ -61,12 +76,22 @@ fn open_gate(view: &View<'_>, leaving: Cluster, ordinal: i64, start: &Event) -> 
 fn missing_at_gate(view: &View<'_>, leaving: Cluster, volume: &SetVolume, until: Timestamp) -> Result<(), String> {
     let place = leaving.name();
     let namespace = view.case.namespace(leaving);
-    let pod = view.case.pod(volume.ordinal);
-    let gone = view
-        .absent_since(leaving, "pods", namespace, &pod, until)
-        .ok_or_else(|| format!("pod {pod} still exists in {place}"))?;
-    let pod_seen = seen_absent(view, leaving, "pods", namespace, &pod, gone, Timestamp::MIN, until)
-        .ok_or_else(|| format!("nothing shows that pod {pod} was seen gone in {place}"))?;
+    let pods = match view.case.is_idle(volume) {
+        true => view.users(leaving, &volume.claim, until),
+        false => BTreeSet::from([view.case.pod(volume.ordinal)]),
+    };
+    let mut pod_seen = seen_absent(view, leaving, "pods", namespace, "", Timestamp::MIN, Timestamp::MIN, until)
+        .filter(|_| pods.is_empty())
+        .or((!pods.is_empty()).then_some(Timestamp::MIN))
+        .ok_or_else(|| format!("nothing shows that pods were looked at in {place}"))?;
+    for pod in pods {
+        let gone = view
+            .absent_since(leaving, "pods", namespace, &pod, until)
+            .ok_or_else(|| format!("pod {pod} still exists in {place}"))?;
+        let seen = seen_absent(view, leaving, "pods", namespace, &pod, gone, Timestamp::MIN, until)
+            .ok_or_else(|| format!("nothing shows that pod {pod} was seen gone in {place}"))?;
+        pod_seen = pod_seen.max(seen);
+    }
 
     let mut attachment_seen = pod_seen;
     let attachments = view.attachments(leaving, &volume.handle);
@@ -246,76 +271,6 @@ fn missing_locks(view: &View<'_>, at: Timestamp) -> Vec<String> {
         .collect()
 }
 
-/// What the tool may rest a decision on; anything else it may do without.
-const RESTED_ON: [&str; 7] =
-    ["pods", "nodes", "persistentvolumes", "persistentvolumeclaims", "volumeattachments", "statefulsets", "leases"];
-
-/// I-22: after a read that failed, no destructive act follows before the same thing was read with
-/// an answer.
-pub(super) fn i22_unknown_is_never_absence(view: &View<'_>) -> Vec<Violation> {
-    let acts: Vec<&Event> = view.acts().filter(|act| view.is_destructive(act)).collect();
-    let next_act = |after: Timestamp| acts.iter().find(|act| act.received > after + UNDER_WAY);
-    let mut violations = Vec::new();
-    for failed in view.reads().filter(|read| read.is_unknown() && read.verb != "watch") {
-        if !RESTED_ON.contains(&failed.resource.as_str()) {
-            continue;
-        }
-        let Some(act) = next_act(failed.completed) else { continue };
-        let read_again = view.reads().any(|read| {
-            read.received >= failed.received
-                && read.completed <= act.received
-                && !read.is_unknown()
-                && answers_same(read, failed)
-        });
-        if !read_again {
-            let what = format!("an act follows a failed read of {} {}", failed.resource, failed.name);
-            violations.push(violation("I-22", what, &[failed, act]));
-        }
-    }
-    for failed in view.calls().filter(|call| call.error.is_some() && call.action == "DescribeVolumes") {
-        let Some(act) = next_act(failed.answered) else { continue };
-        let asked_about = |call: &Ec2Call, volume: &String| {
-            call.error.is_none() && call.seen.iter().any(|seen| seen.volume == *volume)
-        };
-        for volume in failed.volumes.iter().filter(|volume| view.case.volume(volume).is_some()) {
-            let read_again = view.calls().any(|call| {
-                call.received >= failed.received && call.answered <= act.received && asked_about(call, volume)
-            });
-            if !read_again {
-                let what = format!(
-                    "an act follows a DescribeVolumes of {volume} that failed with {}",
-                    failed.error.as_deref().unwrap_or_default()
-                );
-                violations.push(violation("I-22", what, &[act]));
-            }
-        }
-    }
-    violations
-}
-
-/// Returns whether a read with an answer says what the failed one would have said.
-fn answers_same(read: &Event, failed: &Event) -> bool {
-    let place = read.namespace == failed.namespace
-        || (read.namespace.is_empty() && read.verb != "get")
-        // A tool that may not list everywhere asks for one namespace instead.
-        || (failed.namespace.is_empty() && failed.verb == "list");
-    let object = match read.verb.as_str() {
-        "get" => failed.verb == "get" && read.name == failed.name,
-        // A watch that sends what exists first is a list, too.
-        "watch" => read.query.contains_key("sendInitialEvents"),
-        _ => true,
-    };
-    let selectors =
-        |event: &Event| (event.query.get("labelSelector").cloned(), event.query.get("fieldSelector").cloned());
-    let as_wide = selectors(read) == (None, None) || selectors(read) == selectors(failed);
-    read.cluster == failed.cluster
-        && read.resource == failed.resource
-        && read.subresource == failed.subresource
-        && place
-        && object
-        && as_wide
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -405,6 +360,55 @@ mod tests {
         made.rejects(i6_gate_before_a_pod_may_start, "twice in a row");
     }
 
+    /// Claim `data-web-0` moves without a pod: pod `shell` of A used it, and let it go as in [`let_go`].
+    fn alone() -> Made {
+        let mut made = let_go();
+        (made.case.alone, made.case.replicas, made.case.set) = (true, 0, "data-web-0".to_owned());
+        made.case.volumes.retain(|volume| volume.ordinal == 0);
+        let claim = json!({"spec": {"volumes": [{"persistentVolumeClaim": {"claimName": "data-web-0"}}]}});
+        made.write(3, "admin", Cluster::A, "create", "pods", "a-space", "shell", claim);
+        made.write(12, "node-agent", Cluster::A, "delete", "pods", "a-space", "shell", Value::Null);
+        made
+    }
+
+    fn claim_in_b(made: &mut Made, at: i64) {
+        let body = json!({"metadata": {"name": "data-web-0"}});
+        made.write(at, TOOL, Cluster::B, "create", "persistentvolumeclaims", "b-space", "data-web-0", body);
+    }
+
+    #[test]
+    fn i6_wants_the_gate_before_a_claim_without_a_pod_is_made() {
+        let mut made = alone();
+        made.read(13, Cluster::A, "list", "pods", "a-space", "", 200);
+        made.read(15, Cluster::A, "list", "volumeattachments", "", "", 200);
+        made.described(17, "vol-0", "available", &[]);
+        made.described(18, "vol-0", "available", &[]);
+        claim_in_b(&mut made, 20);
+        made.accepts(i6_gate_before_a_pod_may_start);
+
+        let mut made = alone();
+        claim_in_b(&mut made, 20);
+        made.rejects(i6_gate_before_a_pod_may_start, "pod shell was seen gone");
+        let mut made = alone();
+        claim_in_b(&mut made, 11);
+        made.rejects(i6_gate_before_a_pod_may_start, "pod shell still exists in a");
+        let mut made = alone();
+        made.read(13, Cluster::A, "list", "pods", "a-space", "", 200);
+        made.read(15, Cluster::A, "list", "volumeattachments", "", "", 200);
+        made.described(17, "vol-0", "available", &[]);
+        claim_in_b(&mut made, 20);
+        made.rejects(i6_gate_before_a_pod_may_start, "EC2 was asked 1 times");
+    }
+
+    #[test]
+    fn i6_wants_the_gate_before_a_claim_without_a_pod_goes_back() {
+        let mut made = alone();
+        made.change(20, "vol-0", "in-use", &["i-b"]);
+        made.change(30, "vol-0", "available", &[]);
+        made.delete(40, Cluster::B, "persistentvolumeclaims", "b-space", "data-web-0");
+        made.rejects(i6_gate_before_a_pod_may_start, "nothing shows that pods were looked at in b");
+    }
+
     #[test]
     fn i6_accepts_no_cached_list() {
         let mut made = let_go();
@@ -484,43 +488,5 @@ mod tests {
         let mut made = Made::new();
         made.delete(10, Cluster::A, "pods", "a-space", "web-0");
         made.rejects(i8_conditions_of_each_pod_delete, "pv-0 in a is not Retain");
-    }
-
-    #[test]
-    fn i22_sees_an_act_after_a_failed_read() {
-        let mut made = Made::new();
-        made.read(1, Cluster::A, "list", "volumeattachments", "", "", 403);
-        made.scale_b(3, 1);
-        made.rejects(i22_unknown_is_never_absence, "failed read of volumeattachments");
-    }
-
-    #[test]
-    fn i22_accepts_a_read_that_was_repeated() {
-        let mut made = Made::new();
-        made.read(1, Cluster::A, "list", "volumeattachments", "", "", 503);
-        made.read(2, Cluster::A, "list", "volumeattachments", "", "", 200);
-        made.read(2, Cluster::A, "get", "pods", "a-space", "web-0", 500);
-        made.read(3, Cluster::A, "get", "pods", "a-space", "web-0", 404);
-        made.scale_b(5, 1);
-        made.accepts(i22_unknown_is_never_absence);
-    }
-
-    #[test]
-    fn i22_takes_no_other_object_for_an_answer() {
-        let mut made = Made::new();
-        made.read(2, Cluster::A, "get", "pods", "a-space", "web-0", 500);
-        made.read(3, Cluster::A, "get", "pods", "a-space", "web-1", 404);
-        made.scale_b(5, 1);
-        made.rejects(i22_unknown_is_never_absence, "failed read of pods web-0");
-    }
-
-    #[test]
-    fn i22_judges_ec2_as_well() {
-        let mut made = Made::new();
-        made.refused(1, "vol-0", "RequestLimitExceeded");
-        made.scale_b(5, 1);
-        made.rejects(i22_unknown_is_never_absence, "RequestLimitExceeded");
-        made.described(3, "vol-0", "available", &[]);
-        made.accepts(i22_unknown_is_never_absence);
     }
 }

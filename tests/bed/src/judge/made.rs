@@ -111,6 +111,7 @@ impl Made {
             source: "a-space".to_owned(),
             destination: "b-space".to_owned(),
             set: "web".to_owned(),
+            alone: false,
             start: 0,
             replicas: 2,
             order: Order::OneByOne,

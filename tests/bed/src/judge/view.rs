@@ -224,6 +224,23 @@ impl<'a> View<'a> {
         created.chain(seen).collect()
     }
 
+    /// Returns the pods of a place that have named a claim up to a moment, but for those that the test excuses.
+    pub(super) fn users(&self, cluster: Cluster, claim: &str, until: Timestamp) -> BTreeSet<String> {
+        let namespace = self.case.namespace(cluster);
+        let names = |body: &Value| {
+            let volumes = body.pointer("/spec/volumes").and_then(Value::as_array);
+            volumes.into_iter().flatten().any(|volume| volume["persistentVolumeClaim"]["claimName"] == claim)
+        };
+        let before =
+            self.case.before.of(cluster, "pods").filter(|pod| pod.namespace() == namespace && names(&pod.body));
+        // `kubectl apply --server-side` creates by a patch.
+        let made = self.writes().filter(|event| event.received <= until).filter(|event| {
+            event.cluster == cluster && event.resource == "pods" && event.namespace == namespace && names(&event.body)
+        });
+        let all = before.map(|pod| pod.name().to_owned()).chain(made.map(|event| event.name.clone()));
+        all.filter(|pod| !self.case.excused_pods.contains(pod)).collect()
+    }
+
     /// Returns the values that a field of an object had, with the write that made it so; the first
     /// one, from before, has none.
     ///

@@ -108,7 +108,8 @@ pub(super) fn i23_the_same_bytes(view: &View<'_>) -> Vec<Violation> {
                 violations.push(history_violation("I-23", what, &[entry]));
             }
             let namespace = view.case.namespace(entry.cluster);
-            if entry.pod != pod || entry.claim != volume.claim || entry.namespace != namespace {
+            let is_stranger = entry.pod != pod && !view.case.alone;
+            if is_stranger || entry.claim != volume.claim || entry.namespace != namespace {
                 let what = format!(
                     "{} is the volume of claim {} of pod {pod}, but pod {}/{} uses it through {}",
                     volume.handle, volume.claim, entry.namespace, entry.pod, entry.claim
