@@ -24,6 +24,9 @@ const NAMESPACE: &str = "shop";
 /// Name of the set.
 const SET: &str = "web";
 
+/// Name of a claim that no set owns.
+const CLAIM: &str = "uploads";
+
 /// Class of the claims; the bed has it in both clusters.
 const CLASS: &str = "gp3";
 
@@ -98,6 +101,7 @@ async fn play(bed: &Bed, program: &Path, options: Options) -> Result<ExitCode> {
     say(format_args!("putting StatefulSet {SET} into namespace {NAMESPACE} of cluster a: 3 replicas, 2 claims each"));
     workload.apply(&admin).await?;
     workload.wait_ready(&admin).await?;
+    workload::lone_claim(&admin, NAMESPACE, CLAIM).await?;
     let mut volumes = Vec::new();
     for claim in workload.claims() {
         let volume = workload::volume_of(&admin, NAMESPACE, &claim).await?;
@@ -220,15 +224,20 @@ impl Terminal<'_> {
         let directories: Vec<String> =
             directories.into_iter().flatten().map(|path| path.display().to_string()).collect();
         println!("export PATH={}:$PATH\n", directories.join(":"));
-        let subject = format!("--src a --dst b -n {NAMESPACE} {SET}");
+        let place = format!("--src a --dst b -n {NAMESPACE}");
+        let subject = format!("{place} {SET}");
         for (command, what) in [
             (format!("preflight --create-namespace --order one-by-one {subject}"), "look for what is in the way"),
             (format!("plan --create-namespace --order one-by-one {subject}"), "see what would be done"),
             (format!("run --create-namespace --order one-by-one --pause-after 0 {subject}"), "move the canary"),
             (format!("status {subject}"), "see where everything is"),
             (format!("rollback {subject}"), "undo"),
-            (format!("run --create-namespace {subject}"), "move all"),
+            (format!("run --create-namespace --until prepare {subject}"), "begin anew; nothing is down yet"),
+            (format!("freeze {subject}"), "from here on nothing heals the pods in a"),
+            (format!("swing {subject}"), "move all pods"),
             (format!("finalize {subject}"), "clean up the source"),
+            (format!("move-volume {place} {CLAIM}"), "move a claim that no set owns"),
+            (format!("status {place} --claim {CLAIM}"), "see where that is"),
         ] {
             println!("sts-migrate {command}   # {what}");
         }

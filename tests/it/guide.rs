@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use bed::judge::{Case, Expected};
-use bed::workload::{USUAL_CLASS, Workload, absent, namespace, remove_namespace};
+use bed::workload::{USUAL_CLASS, Workload, absent, lone_claim, namespace, remove_namespace};
 use bed::{Bed, Cluster, users};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
@@ -21,6 +21,9 @@ const CI: &str = include_str!("../../.ci/run");
 
 /// Namespace of README's set, in both clusters.
 const NAMESPACE: &str = "shop";
+
+/// README's claim that no set owns.
+const CLAIM: &str = "uploads";
 
 /// README's set.
 const SET: &str = "web";
@@ -92,8 +95,14 @@ async fn type_section(bed: &'static Bed, commands: &[String]) -> Result<()> {
     workload.apply(&a).await?;
     workload.wait_ready(&a).await?;
     namespace(&b, NAMESPACE).await?;
+    let is_of_claim = commands.iter().any(|command| command.contains("move-volume"));
     let tool = bed.take_tool();
-    let case = Case::for_workload(bed, &tool, &workload, NAMESPACE).await?;
+    let case = if is_of_claim {
+        lone_claim(&a, NAMESPACE, CLAIM).await?;
+        Case::for_claim(bed, &tool, NAMESPACE, CLAIM, NAMESPACE).await?
+    } else {
+        Case::for_workload(bed, &tool, &workload, NAMESPACE).await?
+    };
     let operator = operator(bed, &tool.user, &tool.access_key)?;
     // The judge holds the tool's user to what the tool may do.
     let admin = self::operator(bed, users::ADMIN, &tool.access_key)?;

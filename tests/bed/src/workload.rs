@@ -19,12 +19,14 @@ use crate::node::{READY_WHEN, ReadyWhen};
 mod class;
 mod cluster;
 mod kinds;
+mod lone;
 mod remove;
 mod snapshot;
 mod wait;
 
 pub use class::Class;
 pub use cluster::{apply, namespace, volume_of};
+pub use lone::lone_claim;
 pub use remove::remove_namespace;
 pub use snapshot::{Snapshot, snapshot};
 pub use wait::{absent, exists, until};
