@@ -101,6 +101,7 @@ pub(crate) fn plan_from(start: i64, replicas: i64, templates: usize) -> Plan {
                 before: Object(governing_service_json()),
                 at_cutover: false,
                 existing: false,
+                taken_node_ports: Vec::new(),
             }],
             revisions: vec![REVISION_UID.to_owned()],
         }],

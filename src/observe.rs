@@ -5,7 +5,7 @@
 //! next. So "begun after" is a comparison of numbers that never flatters. An answer that could not be
 //! had is unknown, never absence (I-22). Reads are most recent: no `resourceVersion` is ever given.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::StreamExt;
 use futures::stream;
@@ -31,6 +31,7 @@ enum Finding {
     Object(Result<Option<Object>, Unknown>),
     Allowed(Result<bool, Unknown>),
     Namesakes(Namesakes),
+    Services(Result<Vec<Object>, Unknown>),
 }
 
 /// Performs reads and takes the answers into the world.
@@ -83,6 +84,10 @@ async fn perform(endpoints: &Endpoints, read: &Read) -> Finding {
             Finding::Allowed(kubernetes::allowed(endpoints.cluster(*side), verb, *kind).await)
         }
         Read::Namesakes(side, name) => Finding::Namesakes(namesakes::find(endpoints.cluster(*side), name).await),
+        Read::NodePorts => {
+            let services = kubernetes::list_everywhere(&endpoints.destination, Kind::Service, None);
+            Finding::Services(services.await)
+        }
         Read::Volumes(_) => unreachable!("volumes are described in one call of their own"),
     }
 }
@@ -121,6 +126,9 @@ fn take_in(world: &mut World, events: &mut Events, seq: Seq, read: Read, finding
         (Read::Namesakes(side, name), Finding::Namesakes(answer)) => {
             world.namesakes.insert((side, name), answer);
         }
+        (Read::NodePorts, Finding::Services(answer)) => {
+            world.node_ports = Some(answer.map(|services| held_node_ports(&services)));
+        }
         (read, _) => unreachable!("{read:?} has an answer of its own shape"),
     }
 }
@@ -138,6 +146,17 @@ fn changes_of_list(world: &World, events: &mut Events, side: Side, kind: Kind, a
         }
         Err(unknown) => events.write(Event::unanswered(side, kind, None, unknown)),
     }
+}
+
+/// Returns who holds which node port, as `namespace/name`; load balancers hold some too.
+fn held_node_ports(services: &[Object]) -> BTreeMap<i64, String> {
+    let holder = |service: &Object| format!("{}/{}", service.text("/metadata/namespace").unwrap_or_default(), service.name());
+    let ports = |service: &Object| -> Vec<i64> {
+        let health = service.at("/spec/healthCheckNodePort").and_then(serde_json::Value::as_i64);
+        let ports = service.array("/spec/ports").iter().filter_map(|port| port["nodePort"].as_i64());
+        ports.chain(health).collect()
+    };
+    services.iter().flat_map(|service| ports(service).into_iter().map(|port| (port, holder(service)))).collect()
 }
 
 /// Returns the event of a fact that changed, none when it is what was known.

@@ -15,7 +15,7 @@ mod build;
 mod services;
 
 pub use build::{build, needed};
-pub use services::{ServiceKinship, kinship, same_meaning};
+pub use services::{ServiceKinship, kinship, node_ports, same_meaning};
 pub(crate) use services::{labels_of_others, publishes};
 
 /// Annotation on every object that the program created or patched: id and attempt of its migration.
@@ -161,6 +161,9 @@ pub struct ServicePlan {
     pub at_cutover: bool,
     /// Whether one with the same meaning was in B already: used, and not ours to delete.
     pub existing: bool,
+    /// Node ports that another Service holds in B: B chooses others, which was forced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taken_node_ports: Vec<i64>,
 }
 
 /// One ordinal: a pod with its volumes.

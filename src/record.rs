@@ -87,6 +87,9 @@ pub struct Record {
     pub paused: bool,
     /// How far the cutover is.
     pub cutover: Cutover,
+    /// Whether a command of the operator's belongs to the cutover: it may have run.
+    #[serde(default)]
+    pub cutover_command: bool,
     /// Whether A's claims and PVs are being deleted: the point of no return.
     pub deleting: bool,
     /// How it ended.
@@ -107,6 +110,7 @@ impl Record {
             frozen_at: None,
             paused: false,
             cutover: Cutover::NotBegun,
+            cutover_command: false,
             deleting: false,
             outcome: None,
             last_failure: None,

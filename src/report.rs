@@ -7,11 +7,13 @@ use serde::Serialize;
 use crate::cli::Output;
 use crate::failure::{Exit, Failure};
 
+mod addresses;
 mod findings;
 mod left;
 mod plan;
 mod status;
 
+pub(crate) use addresses::{Address, addresses};
 pub(crate) use findings::findings_text;
 pub(crate) use left::{left_in_source, needed as left_needed};
 pub(crate) use plan::{PlanView, headline};

@@ -85,7 +85,7 @@ async fn plan(cluster: &Cluster, stem: &str, index: &Object) -> Result<Result<Pl
 pub(crate) async fn list(cluster: &Cluster, everywhere: bool) -> Result<Vec<Listed>, Unknown> {
     let selector = format!("{MANAGED_BY_LABEL}={MANAGED_BY}");
     let objects = if everywhere {
-        observe::list_everywhere(cluster, Kind::ConfigMap, &selector).await?
+        observe::list_everywhere(cluster, Kind::ConfigMap, Some(&selector)).await?
     } else {
         observe::list(cluster, Kind::ConfigMap, Some(&selector)).await?
     };

@@ -88,6 +88,8 @@ pub enum Read {
     Allowed(Side, &'static str, Kind),
     /// Custom resources of any kind that have this name, in the migration's namespace.
     Namesakes(Side, String),
+    /// Which node ports Services of all namespaces hold in B.
+    NodePorts,
 }
 
 /// Custom resources of one name, whatever their kind: an operator's resource is often called like the
@@ -273,6 +275,8 @@ pub struct World {
     pub allowed: BTreeMap<(Side, &'static str, Kind), Result<bool, Unknown>>,
     /// Custom resources by side and name.
     pub namesakes: BTreeMap<(Side, String), Namesakes>,
+    /// Which Service of B holds which node port, as `namespace/name`; unread at first.
+    pub node_ports: Option<Result<BTreeMap<i64, String>, Unknown>>,
     /// Commands of the operator's that this process has run to their end.
     pub commands_done: BTreeSet<crate::decide::Command>,
     /// The wall clock of this machine as RFC 3339, for people who read the record; nothing is decided from it.
@@ -303,6 +307,11 @@ impl World {
             Answer::Present { object, .. } => Some(object),
             Answer::Absent { .. } | Answer::Unread | Answer::Unknown(_) => None,
         }
+    }
+
+    /// Returns the Service of B that is known to hold a node port.
+    pub fn node_port_holder(&self, port: i64) -> Option<&str> {
+        self.node_ports.as_ref()?.as_ref().ok()?.get(&port).map(String::as_str)
     }
 
     /// Returns all objects of a kind that are known to be there.

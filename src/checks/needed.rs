@@ -108,6 +108,7 @@ fn unmade(world: &World, read: Read) -> Option<Read> {
             let is_made = world.namesakes.contains_key(&(side, name.clone()));
             (!is_made).then_some(Read::Namesakes(side, name))
         }
+        Read::NodePorts => world.node_ports.is_none().then_some(Read::NodePorts),
         Read::Allowed(side, verb, kind) => {
             let is_made = world.allowed.contains_key(&(side, verb, kind));
             (!is_made).then_some(Read::Allowed(side, verb, kind))

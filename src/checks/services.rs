@@ -5,7 +5,7 @@ use super::names::some;
 use super::scope::subject;
 use super::twins;
 use super::{Finding, Level};
-use crate::plan::{ServiceKinship, kinship, labels_of_others, same_meaning};
+use crate::plan::{ServiceKinship, kinship, labels_of_others, node_ports, same_meaning};
 use crate::world::{Kind, Object, Side};
 
 /// PF-33: the governing Service is in A, and in B either absent (prepare makes it) or the same.
@@ -100,6 +100,7 @@ pub(super) fn taken(case: &Case<'_>) -> Vec<Finding> {
             }
             let found = case.world().object(Side::Destination, kind, object.name());
             let is_governing = kind == Kind::Service && object.name() == governing;
+            findings.extend(node_ports_taken(case, object, found));
             if let Some(found) = found.filter(|found| !is_governing && clashes(case, object, found)) {
                 findings.push(twins::taken(
                     case,
@@ -123,6 +124,34 @@ pub(super) fn taken(case: &Case<'_>) -> Vec<Finding> {
         });
     }
     findings
+}
+
+/// Node ports are what clients know of a NodePort Service, and each is one Service's only.
+fn node_ports_taken(case: &Case<'_>, source: &Object, found: Option<&Object>) -> Option<Finding> {
+    if found.is_some() || node_ports(source).next().is_none() {
+        return None;
+    }
+    let subject = subject(Side::Source, Kind::Service, source.name());
+    let kubectl = format!("kubectl --context {} get services -A", case.scope.place(Side::Destination).context);
+    if let Some(Err(unknown)) = &case.world().node_ports {
+        return Some(Finding {
+            code: "PF-20",
+            level: Level::Warns,
+            subject,
+            what: format!("whether its node ports are free in the destination is not known ({})", unknown.reason),
+            remedy: format!("look yourself, with somebody who may: `{kubectl}`"),
+        });
+    }
+    let taken: Vec<String> = node_ports(source)
+        .filter_map(|port| Some(format!("{port} by Service {}", case.world().node_port_holder(port)?)))
+        .collect();
+    (!taken.is_empty()).then(|| Finding {
+        code: "PF-20",
+        level: Level::Forceable,
+        subject,
+        what: format!("node ports of it are taken in the destination: {}", some(&taken)),
+        remedy: format!("free them (`{kubectl}`), or let the destination choose others, which clients must learn"),
+    })
 }
 
 fn clashes(case: &Case<'_>, source: &Object, found: &Object) -> bool {

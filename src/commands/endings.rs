@@ -148,7 +148,11 @@ async fn say_done(opened: &mut Opened, plan: &Plan, done: &Done, ui: &mut Ui) {
                     ));
                 }
             }
-            if let Some(warning) = look(opened, plan).await.without_controller() {
+            let status = look(opened, plan).await;
+            if matches!(until, Until::Prepare | Until::Swing | Until::Cutover | Until::Finalize) {
+                say_addresses(&status, ui);
+            }
+            if let Some(warning) = status.without_controller() {
                 ui.say(&format!("warning: {warning}"));
             }
             let next = if *until >= Until::Cutover { "finalize" } else { "run" };
@@ -169,6 +173,7 @@ async fn say_done(opened: &mut Opened, plan: &Plan, done: &Done, ui: &mut Ui) {
             if plan.subject() == Subject::Claim {
                 return;
             }
+            say_addresses(&look(opened, plan).await, ui);
             opened.session.look(left_needed()).await;
             for set in &plan.sets {
                 let left = left_in_source(&set.before, &opened.session.world);
@@ -203,5 +208,12 @@ async fn say_kept(opened: &mut Opened, plan: &Plan, side: Side, ui: &mut Ui) {
              look at each, then set the policy yourself (annotation {RECLAIM_POLICY_ANNOTATION} has the original)",
             names(&kept)
         ));
+    }
+}
+
+/// Says where clients find the set, old → new.
+fn say_addresses(status: &Status, ui: &mut Ui) {
+    for address in &status.addresses {
+        ui.say(&format!("  {address}"));
     }
 }

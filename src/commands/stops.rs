@@ -169,6 +169,11 @@ pub(super) fn advice(stop: &Stop, plan: &Plan, typed: &Typed, contexts: &Context
         Stop::Refused { .. } => Advice::pause("give the user of that context the right; README lists all".to_owned()),
         Stop::ActRefused { .. } => Advice::pause("let the API server allow it: rights, quota, admission".to_owned()),
         Stop::ActUnheeded { .. } => Advice::pause("find out what changes it back".to_owned()),
+        Stop::CutoverCommandMissing => Advice::refuse(
+            "give it again: `--cutover-command COMMAND`, with which it goes on (on rollback it runs with `back`); \
+             `--cutover-command true` if what it did was finished or taken back by hand"
+                .to_owned(),
+        ),
         Stop::CommandFailed { .. } => Advice::pause("mend the command; it is run again".to_owned()),
         Stop::Stuck { .. } => Advice::pause("report it, with `-vv` and `--events FILE`".to_owned()),
     }

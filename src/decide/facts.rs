@@ -55,7 +55,7 @@ fn is_older_than(world: &World, read: &Read, seq: Seq) -> bool {
             Some(Err(_)) => false,
             None => true,
         }),
-        Read::Allowed(..) | Read::Namesakes(..) => false,
+        Read::Allowed(..) | Read::Namesakes(..) | Read::NodePorts => false,
     }
 }
 

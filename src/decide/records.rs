@@ -38,6 +38,10 @@ fn turn(plan: &Plan, goal: &Goal, world: &World, record: Record) -> Flow<Record>
         (Direction::Back, Some(Outcome::Completed)) => Err(Next::Stop(Stop::Ended { outcome: "Completed" })),
         (Direction::Forward, Some(Outcome::RolledBack)) => Err(Next::Stop(Stop::Ended { outcome: "RolledBack" })),
         (Direction::Back, None) if record.deleting => Err(Next::Stop(Stop::PointOfNoReturn)),
+        // What the command did to clients is its own to take back.
+        (Direction::Back, None) if record.cutover_command && !goal.commands.cutover => {
+            Err(Next::Stop(Stop::CutoverCommandMissing))
+        }
         (Direction::Back, None) if record.direction == Direction::Forward => {
             let back = record.next(|next| {
                 next.direction = Direction::Back;

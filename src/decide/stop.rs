@@ -69,6 +69,8 @@ pub enum Stop {
     ActRefused { what: String, reason: String },
     /// A call was made again and again without effect.
     ActUnheeded { what: String, times: u32, reason: String },
+    /// A cutover command was run, or was to be, and now none is given.
+    CutoverCommandMissing,
     /// A command of the operator's failed.
     CommandFailed { command: String, reason: String },
     /// The same reads were asked for without end: a defect of this program.
@@ -89,6 +91,7 @@ impl Stop {
                 | Stop::RollbackBegun
                 | Stop::PointOfNoReturn
                 | Stop::Ended { .. }
+                | Stop::CutoverCommandMissing
         )
     }
 }
@@ -170,6 +173,9 @@ impl std::fmt::Display for Stop {
             Stop::ActRefused { what, reason } => write!(f, "the API server refuses to {what}: {reason}"),
             Stop::ActUnheeded { what, times, reason } => {
                 write!(f, "{times} attempts to {what} were without effect: {reason}")
+            }
+            Stop::CutoverCommandMissing => {
+                write!(f, "the cutover was begun with a command, and this run has no --cutover-command")
             }
             Stop::CommandFailed { command, reason } => write!(f, "{command} failed: {reason}"),
             Stop::Stuck { reads } => write!(f, "the same is looked at without end, a defect of sts-migrate: {reads}"),

@@ -156,6 +156,7 @@ pub(crate) fn describe(read: &Read) -> String {
         Read::Get(side, kind, name) => format!("{kind} {name} in the {side} cluster"),
         Read::Volumes(_) => "DescribeVolumes in EC2".to_owned(),
         Read::Namesakes(side, name) => format!("custom resources named {name} in the {side} cluster"),
+        Read::NodePorts => "Services of all namespaces in the destination cluster".to_owned(),
         Read::Allowed(side, verb, kind) => format!("the right to {verb} {} in the {side} cluster", kind.plural()),
     }
 }

@@ -19,10 +19,14 @@ pub(crate) async fn list(cluster: &Cluster, kind: Kind, selector: Option<&str>) 
     list_at(cluster, kind, path(kind, &cluster.namespace, None), selector).await
 }
 
-/// Lists all objects of a kind in all namespaces by label.
-pub(crate) async fn list_everywhere(cluster: &Cluster, kind: Kind, selector: &str) -> Result<Vec<Object>, Unknown> {
+/// Lists all objects of a kind in all namespaces; optionally by label.
+pub(crate) async fn list_everywhere(
+    cluster: &Cluster,
+    kind: Kind,
+    selector: Option<&str>,
+) -> Result<Vec<Object>, Unknown> {
     let namespaced = path(kind, "x", None);
-    list_at(cluster, kind, namespaced.replace("/namespaces/x/", "/"), Some(selector)).await
+    list_at(cluster, kind, namespaced.replace("/namespaces/x/", "/"), selector).await
 }
 
 async fn list_at(cluster: &Cluster, kind: Kind, path: String, selector: Option<&str>) -> Result<Vec<Object>, Unknown> {

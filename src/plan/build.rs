@@ -11,7 +11,8 @@ use serde_json::Value;
 use super::services::WORKLOADS;
 use super::{
     Choices, IdleClaims, MIGRATION_ANNOTATION, Order, OrdinalPlan, PLAN_VERSION, Plan, RECLAIM_POLICY_ANNOTATION,
-    Request, ServiceKinship, ServicePlan, SetPlan, VolumePlan, kinship, migration_id, same_meaning, short_hash,
+    Request, ServiceKinship, ServicePlan, SetPlan, VolumePlan, kinship, migration_id, node_ports, same_meaning,
+    short_hash,
 };
 use crate::record::Subject;
 use crate::world::{Answer, Ec2Volume, Kind, Object, Read, Side, VolumeId, World, claim_name, idle_claims};
@@ -48,6 +49,10 @@ pub fn needed(request: &Request, world: &World) -> Vec<Read> {
         .map(|(side, kind)| Read::List(side, kind))
         .collect();
     let Some(moved) = world.object(Side::Source, request.subject.kind(), &request.name) else { return reads };
+    let has_node_ports = world.objects(Side::Source, Kind::Service).any(|service| node_ports(service).next().is_some());
+    if has_node_ports && world.node_ports.is_none() {
+        reads.push(Read::NodePorts);
+    }
     let claims = match request.subject {
         Subject::Set => claims_to_read(moved, world),
         Subject::Claim => vec![moved],
@@ -275,12 +280,16 @@ fn services(plan: &Plan, set: &Object, world: &World) -> Vec<ServicePlan> {
                 ServiceKinship::OwnPublishing => true,
                 ServiceKinship::Shared | ServiceKinship::Unrelated => return None,
             };
-            let mut service = ServicePlan { before, at_cutover, existing: false };
+            let mut service = ServicePlan { before, at_cutover, existing: false, taken_node_ports: Vec::new() };
             service.existing = world
                 .object(Side::Destination, service.kind(), service.before.name())
                 .filter(|there| !there.is_terminating())
                 .filter(|there| there.annotation(MIGRATION_ANNOTATION) != Some(plan.mark().as_str()))
                 .is_some_and(|there| same_meaning(&service.before, there));
+            if plan.choices.force && !service.existing {
+                let is_taken = |port: &i64| world.node_port_holder(*port).is_some();
+                service.taken_node_ports = node_ports(&service.before).filter(is_taken).collect();
+            }
             Some(service)
         })
         .collect();

@@ -73,6 +73,13 @@ pub(crate) fn publishes(service: &Object) -> bool {
         || !service.array("/spec/externalIPs").is_empty()
 }
 
+/// Returns the node ports that clients of a Service may know: those of a NodePort one.
+pub fn node_ports(service: &Object) -> impl Iterator<Item = i64> {
+    let is_published = service.text("/spec/type") == Some("NodePort");
+    let ports = service.array("/spec/ports").iter().filter(move |_| is_published);
+    ports.filter_map(|port| port["nodePort"].as_i64())
+}
+
 /// Returns whether a Service or Ingress that is in B already means what A's means (DS-5).
 pub fn same_meaning(source: &Object, destination: &Object) -> bool {
     meaning(source) == meaning(destination)

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::plan::Plan;
 use crate::record::lease::Holder as LeaseHolder;
 use crate::record::{Direction, LastFailure, Record, Subject, in_force, stem};
-use crate::report::{count, names};
+use crate::report::{Address, addresses, count, names};
 use crate::spec::{API_VERSION, ClusterReference, KIND};
 use crate::world::{Answer, Holder, Kind, Read, Side, World};
 
@@ -125,6 +125,8 @@ pub(crate) struct Status {
     pub(crate) ordinals: Vec<Ordinal>,
     /// Claims that move without a pod.
     pub(crate) pairs: Vec<Pair>,
+    /// Where clients find what is carried over, in A and in B.
+    pub(crate) addresses: Vec<Address>,
     /// What could not be read, and what is not as it should be.
     pub(crate) remarks: Vec<String>,
     /// What stays in A after the end and is not the program's to remove.
@@ -144,6 +146,9 @@ pub(crate) fn needed(plan: Option<&Plan>, subject: Subject, name: &str) -> Vec<R
         reads.push(Read::List(side, Kind::Node));
     }
     if let Some(plan) = plan {
+        for service in plan.sets.iter().flat_map(|set| &set.services) {
+            reads.push(Read::Get(Side::Destination, service.kind(), service.before.name().to_owned()));
+        }
         let volumes: Vec<_> = plan.volumes().map(|volume| volume.volume.clone()).collect();
         if !volumes.is_empty() {
             reads.push(Read::Volumes(volumes));
@@ -205,6 +210,7 @@ impl Status {
             locked_by,
             ordinals,
             pairs: plan.map(|plan| pairs(plan, world)).unwrap_or_default(),
+            addresses: plan.iter().flat_map(|plan| &plan.sets).flat_map(|set| addresses(set, world)).collect(),
             remarks: remarks(plan, record, world, &stem),
             left_in_source: Vec::new(),
         }
@@ -312,6 +318,9 @@ impl Status {
         for pair in &self.pairs {
             line(format!("  claim {}: {}", pair.volume.claim, pair.place()));
             line(format!("    {}: {}", pair.volume.volume, pair.volume.held_by));
+        }
+        for address in &self.addresses {
+            line(format!("  {address}"));
         }
         if !self.left_in_source.is_empty() {
             line(format!("left in the source cluster, yours to remove: {}", self.left_in_source.join(", ")));

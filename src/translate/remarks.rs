@@ -189,6 +189,9 @@ impl Remarks {
         if families == ["IPv6"] {
             self.add(kind, name, "its IP family, IPv6, is not carried over: the destination's default decides");
         }
+        for port in &service.taken_node_ports {
+            self.add(kind, name, format!("node port {port} is taken in the destination, which chooses another"));
+        }
         if set.before.text("/spec/serviceName") == Some(name) && publishes(before) {
             let text =
                 "governs the set and so must be there before its pods: what it publishes, it publishes from then on";

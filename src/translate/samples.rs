@@ -341,7 +341,7 @@ pub(super) fn service_plan() -> impl Strategy<Value = ServicePlan> {
                 service["spec"]["ipFamilyPolicy"] = policy.into();
             }
             service["spec"].as_object_mut().expect("it is a map").extend(unknown);
-            ServicePlan { before: Object(service), at_cutover, existing: false }
+            ServicePlan { before: Object(service), at_cutover, existing: false, taken_node_ports: Vec::new() }
         },
     )
 }

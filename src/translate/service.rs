@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::metadata::{Target, assembled, carried, spec_of};
 use crate::plan::{MIGRATION_ANNOTATION, Plan, ServicePlan};
-use crate::world::{Kind, Object};
+use crate::world::Kind;
 
 /// Returns B's Service or Ingress.
 pub fn service(plan: &Plan, service: &ServicePlan) -> Value {
@@ -18,12 +18,13 @@ pub fn service(plan: &Plan, service: &ServicePlan) -> Value {
     let mut spec = spec_of(&before.0);
     let kind = service.kind();
     if kind == Kind::Service {
-        clean_service(before, &mut spec);
+        clean_service(service, &mut spec);
     }
     assembled(&before.0, kind.api_version(), kind.name(), metadata, spec)
 }
 
-fn clean_service(before: &Object, spec: &mut Map<String, Value>) {
+fn clean_service(service: &ServicePlan, spec: &mut Map<String, Value>) {
+    let before = &service.before;
     spec.shift_remove("healthCheckNodePort");
     if before.text("/spec/clusterIP") != Some("None") {
         spec.shift_remove("clusterIP");
@@ -35,9 +36,11 @@ fn clean_service(before: &Object, spec: &mut Map<String, Value>) {
         spec.shift_remove("ipFamilyPolicy");
     }
     // Of a NodePort Service the ports are what clients know; of a LoadBalancer one they are A's own choice.
-    if before.text("/spec/type") == Some("LoadBalancer") {
-        let ports = spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten();
-        for port in ports.filter_map(Value::as_object_mut) {
+    let are_own_choice = before.text("/spec/type") == Some("LoadBalancer");
+    let ports = spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten();
+    for port in ports.filter_map(Value::as_object_mut) {
+        let number = port.get("nodePort").and_then(Value::as_i64);
+        if are_own_choice || number.is_some_and(|number| service.taken_node_ports.contains(&number)) {
             port.shift_remove("nodePort");
         }
     }

@@ -200,6 +200,7 @@ fn an_ingress_keeps_all_but_its_status() {
         })),
         at_cutover: true,
         existing: false,
+        taken_node_ports: Vec::new(),
     };
     assert_eq!(
         service(&plan, &planned),

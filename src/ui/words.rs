@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::decide::{Action, Command, Confirmation, Step, Verb};
 use crate::plan::{Plan, SetPlan};
 use crate::record::Subject;
-use crate::report::{count, names};
+use crate::report::{addresses, count, names};
 use crate::world::{Kind, Side, World};
 
 /// Returns calls in words, those of one step and kind in one line.
@@ -163,13 +163,14 @@ fn of_set(confirmation: &Confirmation, plan: &Plan, set: &SetPlan, world: &World
                 lines.push("  nothing of the set publishes it; only --cutover-command runs, if it is given".to_owned());
             }
             lines.push(format!("  nothing is changed in {source}"));
+            lines.extend(reached_at(set, world));
             lines
         }
         Confirmation::Deleting => {
             let claims: Vec<&str> = set.volumes().map(|volume| volume.claim.as_str()).collect();
             let volumes: Vec<&str> = set.volumes().map(|volume| volume.source_volume_name.as_str()).collect();
             let handles: Vec<&str> = set.volumes().map(|volume| volume.volume.0.as_str()).collect();
-            vec![
+            let mut lines = vec![
                 format!("finalize: what is left of {name} in {source} is deleted; THERE IS NO WAY BACK from here"),
                 format!("  {} {}", noun(claims.len(), "claim"), names(&claims)),
                 format!("  {} {}", noun(volumes.len(), "PersistentVolume"), names(&volumes)),
@@ -179,7 +180,9 @@ fn of_set(confirmation: &Confirmation, plan: &Plan, set: &SetPlan, world: &World
                     if handles.len() == 1 { "" } else { "s" },
                     names(&handles)
                 ),
-            ]
+            ];
+            lines.extend(reached_at(set, world));
+            lines
         }
         Confirmation::Rollback => {
             let here: Vec<&str> = pods
@@ -216,6 +219,11 @@ fn hand_over(set: &SetPlan, destination: &str, moves: impl Fn(i64) -> bool) -> V
             format!("  {pod} starts again in {destination} on {} {}", noun(volumes.len(), "volume"), names(&volumes))
         })
         .collect()
+}
+
+/// Returns where clients find what is carried over, old → new.
+fn reached_at(set: &SetPlan, world: &World) -> Vec<String> {
+    addresses(set, world).iter().map(|address| format!("  {address}")).collect()
 }
 
 /// Returns since when nothing heals the pods that are still in A.

@@ -11,6 +11,7 @@ use libtest_mimic::Arguments;
 mod bed;
 mod cli;
 mod guide;
+mod cutover;
 mod judge_proof;
 mod migration;
 mod move_volume;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         bed::trials(),
         cli::trials(),
         guide::trials(),
+        cutover::trials(),
         judge_proof::trials(),
         migration::trials(),
         move_volume::trials(),

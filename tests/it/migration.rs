@@ -18,10 +18,10 @@ use serde_json::{Value, json};
 use crate::support::{Ended, KillOnDrop, Operator, eventually, on_bed};
 
 /// Name of the set.
-const SET: &str = "web";
+pub(crate) const SET: &str = "web";
 
 /// How long anything of the clusters' may take on a loaded machine.
-const PATIENT: Duration = Duration::from_secs(90);
+pub(crate) const PATIENT: Duration = Duration::from_secs(90);
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -47,20 +47,20 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// A set that runs in A, a neighbour that nobody may touch, and an operator.
-struct Stage {
-    bed: &'static Bed,
-    source: String,
-    destination: String,
-    workload: Workload,
-    tool: Tool,
-    operator: Operator,
-    a: Client,
-    b: Client,
+pub(crate) struct Stage {
+    pub(crate) bed: &'static Bed,
+    pub(crate) source: String,
+    pub(crate) destination: String,
+    pub(crate) workload: Workload,
+    pub(crate) tool: Tool,
+    pub(crate) operator: Operator,
+    pub(crate) a: Client,
+    pub(crate) b: Client,
     neighbour: Snapshot,
 }
 
 impl Stage {
-    async fn new(bed: &'static Bed, name: &str, dress: impl FnOnce(Workload) -> Workload) -> Result<Stage> {
+    pub(crate) async fn new(bed: &'static Bed, name: &str, dress: impl FnOnce(Workload) -> Workload) -> Result<Stage> {
         let source = format!("move-{name}");
         let a = bed.client(Cluster::A, users::ADMIN).await?;
         let b = bed.client(Cluster::B, users::ADMIN).await?;
@@ -78,35 +78,35 @@ impl Stage {
         Ok(Stage { bed, source, destination, workload, tool, operator, a, b, neighbour })
     }
 
-    async fn case(&self) -> Result<Case> {
+    pub(crate) async fn case(&self) -> Result<Case> {
         Case::for_workload(self.bed, &self.tool, &self.workload, &self.destination).await
     }
 
-    fn arguments<'a>(&'a self, command: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    pub(crate) fn arguments<'a>(&'a self, command: &'a str, more: &[&'a str]) -> Vec<&'a str> {
         let mut arguments = vec![command, SET, "--src", "a", "--dst", "b", "-n", &self.source];
         arguments.extend(["--dst-namespace", &self.destination]);
         arguments.extend(more);
         arguments
     }
 
-    async fn run(&self, command: &str, more: &[&str]) -> Result<Ended> {
+    pub(crate) async fn run(&self, command: &str, more: &[&str]) -> Result<Ended> {
         self.operator.run(self.arguments(command, more)).await
     }
 
-    fn client(&self, cluster: Cluster) -> &Client {
+    pub(crate) fn client(&self, cluster: Cluster) -> &Client {
         if cluster == Cluster::A { &self.a } else { &self.b }
     }
 
-    fn namespace(&self, cluster: Cluster) -> &str {
+    pub(crate) fn namespace(&self, cluster: Cluster) -> &str {
         if cluster == Cluster::A { &self.source } else { &self.destination }
     }
 
-    async fn set(&self, cluster: Cluster) -> Result<Option<StatefulSet>> {
+    pub(crate) async fn set(&self, cluster: Cluster) -> Result<Option<StatefulSet>> {
         let sets: Api<StatefulSet> = Api::namespaced(self.client(cluster).clone(), self.namespace(cluster));
         Ok(sets.get_opt(SET).await?)
     }
 
-    async fn ready_pods(&self, cluster: Cluster) -> Result<usize> {
+    pub(crate) async fn ready_pods(&self, cluster: Cluster) -> Result<usize> {
         let pods: Api<Pod> = Api::namespaced(self.client(cluster).clone(), self.namespace(cluster));
         let mut ready = 0;
         for name in self.workload.pods() {
@@ -122,7 +122,7 @@ impl Stage {
     }
 
     /// Returns the PVs of the set's claims on a side, lowest ordinal first.
-    async fn volumes(&self, cluster: Cluster) -> Result<Vec<PersistentVolume>> {
+    pub(crate) async fn volumes(&self, cluster: Cluster) -> Result<Vec<PersistentVolume>> {
         let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client(cluster).clone(), self.namespace(cluster));
         let volumes: Api<PersistentVolume> = Api::all(self.client(cluster).clone());
         let mut found = Vec::new();
@@ -134,13 +134,13 @@ impl Stage {
         Ok(found)
     }
 
-    async fn policies(&self, cluster: Cluster) -> Result<Vec<String>> {
+    pub(crate) async fn policies(&self, cluster: Cluster) -> Result<Vec<String>> {
         let volumes = self.volumes(cluster).await?;
         Ok(volumes.into_iter().filter_map(|volume| volume.spec?.persistent_volume_reclaim_policy).collect())
     }
 
     /// What must be true after every test: the judge is content, the neighbour is as it was.
-    async fn end(self, case: Case) -> Result<()> {
+    pub(crate) async fn end(self, case: Case) -> Result<()> {
         case.assert_clean(self.bed).await?;
         let now = snapshot(&self.a, &self.source).await?.only(|name| name.contains("web-api"));
         let differences = self.neighbour.differences(&now);
@@ -150,7 +150,7 @@ impl Stage {
     }
 }
 
-fn usual(replicas: i32) -> impl FnOnce(Workload) -> Workload {
+pub(crate) fn usual(replicas: i32) -> impl FnOnce(Workload) -> Workload {
     move |workload| workload.replicas(replicas).claim("data", "1Gi", USUAL_CLASS).claim("log", "1Gi", USUAL_CLASS)
 }
 

@@ -415,3 +415,23 @@ fn services_that_cannot_be_listed_block() {
         bench.one("PF-20", Level::Blocks);
     }
 }
+
+#[test]
+fn a_node_port_that_another_service_of_the_destination_holds_blocks_unless_forced() {
+    let mut bench = Bench::fine();
+    bench.put(
+        Side::Source,
+        Kind::Service,
+        json!({
+            "kind": "Service",
+            "metadata": { "name": "web-node" },
+            "spec": { "type": "NodePort", "selector": { "app": "web" }, "ports": [{ "port": 80, "nodePort": 30080 }] },
+        }),
+    );
+    bench.world.node_ports = Some(Ok([(30081, "shop/other".to_owned())].into()));
+    bench.passes();
+    bench.world.node_ports = Some(Ok([(30080, "shop/other".to_owned())].into()));
+    assert!(bench.one("PF-20", Level::Forceable).what.ends_with("30080 by Service shop/other"));
+    bench.world.node_ports = Some(Err(forbidden()));
+    bench.one("PF-20", Level::Warns);
+}

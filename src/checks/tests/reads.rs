@@ -1,6 +1,6 @@
 //! `needed`: every read that a check relies on, and an end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
@@ -53,6 +53,9 @@ fn perform(read: &Read, full: &World, world: &mut World, is_refused: bool) {
         Read::Namesakes(side, name) => {
             let answer = Namesakes { found: Vec::new(), unknown: is_refused.then(forbidden) };
             world.namesakes.insert((*side, name.clone()), answer);
+        }
+        Read::NodePorts => {
+            world.node_ports = Some(if is_refused { Err(forbidden()) } else { Ok(BTreeMap::new()) });
         }
         Read::Allowed(side, verb, kind) => {
             let answer = if is_refused { Err(forbidden()) } else { Ok(true) };
