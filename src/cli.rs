@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
-    self, completions, finalize, freeze, man, move_volume, plan, preflight, rollback, run, status, swing,
+    self, completions, finalize, freeze, man, move_volume, plan, preflight, rollback, run, schema, status, swing,
 };
 use crate::failure::{Exit, Failure};
 use crate::plan::{IdleClaims, Order};
@@ -60,6 +60,7 @@ enum Command {
     MoveVolume(move_volume::Args),
     Rollback(rollback::Args),
     Status(status::Args),
+    Schema(schema::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -184,16 +185,22 @@ pub(crate) struct RunArgs {
 
     /// Run this before each pod goes down
     ///
-    /// The facts are in its environment and, as JSON, on its standard input. It is run at least
-    /// once, and again after a crash; if it fails, the migration pauses.
+    /// In `sh`, with the facts in its environment (`STS_MIGRATE_POD`, …) and, as JSON, on its
+    /// standard input. What it says is shown. It is run at least once, and again after a crash; if it
+    /// fails or takes longer than --command-timeout, the migration pauses.
     #[arg(long, value_name = "COMMAND")]
     pub(crate) before_pod_command: Option<String>,
 
     /// Run this after each pod is proven to run in the destination
+    ///
+    /// As --before-pod-command.
     #[arg(long, value_name = "COMMAND")]
     pub(crate) verify_command: Option<String>,
 
-    /// Run this at the cutover, and again with `back` as its argument on rollback
+    /// Run this at the cutover, and again with `back` behind it on rollback
+    ///
+    /// As --before-pod-command, when all that publishes the set stands in the destination and has
+    /// addresses. Once it was given, `finalize` before its end and `rollback` want it too.
     #[arg(long, value_name = "COMMAND")]
     pub(crate) cutover_command: Option<String>,
 }
@@ -347,6 +354,7 @@ fn dispatch(cli: Cli, program: &str) -> Result<Exit, Failure> {
     let work = match cli.command {
         Command::Completions(args) => return completions::run(&args, command(program)),
         Command::Man(args) => return man::run(&args, command(program)),
+        Command::Schema(args) => return schema::run(&args),
         other => other,
     };
     commands::block_on(async move {
@@ -360,7 +368,7 @@ fn dispatch(cli: Cli, program: &str) -> Result<Exit, Failure> {
             Command::MoveVolume(args) => move_volume::run(context, args).await,
             Command::Rollback(args) => rollback::run(context, args).await,
             Command::Status(args) => status::run(context, args).await,
-            Command::Completions(_) | Command::Man(_) => unreachable!("they were answered above"),
+            Command::Schema(_) | Command::Completions(_) | Command::Man(_) => unreachable!("they were answered above"),
         }
     })
 }
@@ -410,8 +418,8 @@ pub(crate) struct UntilArgs {
 #[command(next_help_heading = "How far")]
 pub(crate) struct PauseArgs {
     /// Pause when this ordinal runs in the destination: the canary
-    #[arg(long, value_name = "ORDINAL", value_parser = clap::value_parser!(i64).range(0..))]
-    pub(crate) pause_after: Option<i64>,
+    #[arg(long, value_name = "ORDINAL")]
+    pub(crate) pause_after: Option<u32>,
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub(crate) mod plan;
 pub(crate) mod preflight;
 pub(crate) mod rollback;
 pub(crate) mod run;
+pub(crate) mod schema;
 pub(crate) mod status;
 mod stops;
 pub(crate) mod swing;

@@ -327,8 +327,7 @@ impl Run<'_> {
 
     /// Performs reads and remembers what was read.
     async fn look(&mut self, reads: Vec<Read>) {
-        let again =
-            reads.iter().filter(|read| matches!(read, Read::List(..) | Read::Get(..)));
+        let again = reads.iter().filter(|read| matches!(read, Read::List(..) | Read::Get(..)));
         self.known.extend(again.cloned());
         self.session.look(reads).await;
     }

@@ -150,7 +150,8 @@ fn changes_of_list(world: &World, events: &mut Events, side: Side, kind: Kind, a
 
 /// Returns who holds which node port, as `namespace/name`; load balancers hold some too.
 fn held_node_ports(services: &[Object]) -> BTreeMap<i64, String> {
-    let holder = |service: &Object| format!("{}/{}", service.text("/metadata/namespace").unwrap_or_default(), service.name());
+    let holder =
+        |service: &Object| format!("{}/{}", service.text("/metadata/namespace").unwrap_or_default(), service.name());
     let ports = |service: &Object| -> Vec<i64> {
         let health = service.at("/spec/healthCheckNodePort").and_then(serde_json::Value::as_i64);
         let ports = service.array("/spec/ports").iter().filter_map(|port| port["nodePort"].as_i64());

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -85,10 +86,10 @@ pub struct Place {
 }
 
 /// Order in which the ordinals move.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
-    /// Lowest ordinal first, each available in B before the next goes down.
+    /// Lowest ordinal first, each available in the destination before the next goes down.
     OneByOne,
     /// All down, then all up by one patch of `replicas`.
     Together,
@@ -119,8 +120,8 @@ pub struct Choices {
     pub idle_claims: IdleClaims,
 }
 
-/// What happens to claims of the set's templates at ordinals out of range (SS-9).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What happens to claims of the set's templates at ordinals out of range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum IdleClaims {
     /// There are none, or nobody has chosen yet.

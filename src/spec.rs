@@ -8,6 +8,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::decide::{Commands, Goal, Until};
@@ -16,9 +17,11 @@ use crate::record::{Direction, Subject};
 
 mod document;
 mod merge;
+mod schema;
 
 pub(crate) use document::{API_VERSION, KIND, parse};
 pub(crate) use merge::merge;
+pub(crate) use schema::schema;
 
 /// How long the volumes of one step may take to become free after their pods ended. EBS detaches in
 /// seconds; one that takes minutes hangs.
@@ -30,8 +33,11 @@ const READY_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// How long a command of the operator's may run.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
+/// How the schema describes a duration; it lets nothing through that is read otherwise.
+const SPAN_PATTERN: &str = r"^([0-9]+(ms|s|m|h|d))+$";
+
 /// Where a cluster is found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum ClusterReference {
     /// A context of the kubeconfig as kubectl finds it.
@@ -53,7 +59,8 @@ impl fmt::Display for ClusterReference {
 }
 
 /// A duration, written `90s` or `5m`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "String", extend("pattern" = SPAN_PATTERN))]
 pub(crate) struct Span(pub(crate) Duration);
 
 impl std::str::FromStr for Span {
@@ -84,7 +91,7 @@ impl<'de> Deserialize<'de> for Span {
 }
 
 /// How far a run goes, as `--until` says it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Phase {
     /// Everything stands ready in the destination, nothing is down
@@ -109,73 +116,73 @@ impl From<Phase> for Until {
 }
 
 /// Everything that flags and document can say about a migration.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Spec {
     /// Name of the migration; by default a hash of set and clusters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) migration_id: Option<String>,
-    /// Cluster A.
+    /// The cluster that the set leaves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) source_cluster: Option<ClusterReference>,
-    /// Namespace in A.
+    /// Namespace in the source cluster; by default that of its context.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) source_namespace: Option<String>,
-    /// Name of the set.
+    /// Name of the StatefulSet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) stateful_set_name: Option<String>,
-    /// Cluster B.
+    /// The cluster that the set goes to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) dest_cluster: Option<ClusterReference>,
-    /// Namespace in B; by default that of A.
+    /// Namespace in the destination cluster; by default the same name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) dest_namespace: Option<String>,
-    /// Whether findings that may be forced are.
+    /// Whether to go on in spite of findings that say that they can be forced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) force: Option<bool>,
-    /// Order of the ordinals.
+    /// Order in which the ordinals move; to be chosen for more than one replica.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) order: Option<Order>,
-    /// StorageClass names in A → in B.
+    /// Names of StorageClasses in the source cluster, and what they are in the destination.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) storage_class_map: Option<BTreeMap<String, String>>,
-    /// Whether B's namespace may be created.
+    /// Whether the namespace may be created in the destination cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) create_namespace: Option<bool>,
     /// What happens to claims of ordinals out of range.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) idle_claims: Option<IdleClaims>,
-    /// Limit for volumes to become free.
+    /// Limit for the volumes of a step to be free after their pods ended; 5m by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) detach_timeout: Option<Span>,
-    /// Limit for pods to become available.
+    /// Limit for pods to be available; 10m by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ready_timeout: Option<Span>,
-    /// Limit for commands of the operator's.
+    /// Limit for each command; 5m by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) command_timeout: Option<Span>,
     /// Run before each pod goes down.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) before_pod_command: Option<String>,
-    /// Run after each pod is proven in B.
+    /// Run after each pod is proven to run in the destination.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) verify_command: Option<String>,
-    /// Run at the cutover, and with `back` on rollback.
+    /// Run at the cutover, and again with `back` behind it on rollback.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cutover_command: Option<String>,
     /// How far to go.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) until: Option<Phase>,
-    /// The canary: pause after this ordinal.
+    /// The canary: pause when this ordinal runs in the destination.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) pause_after: Option<i64>,
-    /// Nodes of A that are truly off.
+    pub(crate) pause_after: Option<u32>,
+    /// Nodes of the source cluster that are truly off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) accept_unclean_detach: Option<Vec<String>>,
     /// AWS profile.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) profile: Option<String>,
-    /// AWS region.
+    /// AWS region; by default as the AWS CLI finds it, else that of the volumes' zone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) region: Option<String>,
     /// Name of a single claim, instead of a set. The document is for sets: it has no such field.
@@ -205,7 +212,7 @@ impl Spec {
         Goal {
             direction,
             until,
-            pause_after: self.pause_after.filter(|_| direction == Direction::Forward),
+            pause_after: self.pause_after.map(i64::from).filter(|_| direction == Direction::Forward),
             accept_unclean_detach: self.accept_unclean_detach.clone().unwrap_or_default(),
             commands: Commands {
                 before_pod: self.before_pod_command.is_some(),

@@ -228,12 +228,7 @@ fn start(line: &str, argument: Option<&str>, facts: &Value) -> std::io::Result<C
 }
 
 /// Feeds a command, passes its output on and waits for its end.
-async fn attend(
-    child: &mut Child,
-    group: &Group,
-    facts: &Value,
-    output: impl Fn(&str),
-) -> std::io::Result<ExitStatus> {
+async fn attend(child: &mut Child, group: &Group, facts: &Value, output: impl Fn(&str)) -> std::io::Result<ExitStatus> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (ended_sender, ended) = watch::channel(false);
     let feed = async {

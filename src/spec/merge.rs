@@ -66,12 +66,15 @@ fn map(spec: &Spec) -> Map<String, Value> {
 }
 
 #[cfg(test)]
+pub(super) use tests::full;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::spec::{ClusterReference, Span};
 
-    /// A Spec with every field set.
-    fn full() -> Spec {
+    /// Returns a Spec with every field set.
+    pub(crate) fn full() -> Spec {
         serde_json::from_value(serde_json::json!({
             "migrationId": "m", "sourceCluster": { "context": "a" }, "sourceNamespace": "shop",
             "statefulSetName": "web", "destCluster": { "kubeConfig": "b.yaml" }, "destNamespace": "shop-b",

@@ -133,6 +133,7 @@ Commands:
   move-volume  Move one claim that no StatefulSet owns, with its EBS volume
   rollback     Undo a migration: empty the destination, give the source back what it had, as it was
   status       Show where each pod and volume is, who is at work, what failed last, and what to type
+  schema       Print the JSON schema of the StatefulSetMigration document
   completions  Print a completion script for a shell
   man          Print the manual page, of a subcommand if one is named
   help         Print this message or the help of the given subcommand(s)
@@ -183,6 +184,7 @@ fn manual() -> Result<()> {
         "move-volume",
         "rollback",
         "status",
+        "schema",
         "completions",
         "man",
     ] {

@@ -11,12 +11,14 @@ use crate::support::alone;
 
 const README: &str = include_str!("../../README.md");
 const CI: &str = include_str!("../../.ci/run");
+const SCHEMA: &str = include_str!("../../examples/statefulsetmigration.schema.json");
 const RBAC: &str = include_str!("../../examples/rbac.yaml");
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         alone("readme::the_rights_in_the_example_are_those_that_preflight_asks_for", || async { rights() }),
         alone("readme::the_checks_before_a_change_are_those_that_readme_names", || async { checks() }),
+        alone("readme::the_schema_in_the_example_is_the_printed_one", || async { schema() }),
         alone("readme::its_exit_codes_are_those_of_the_help", || async { exit_codes() }),
     ]
 }
@@ -40,6 +42,14 @@ fn rights() -> Result<()> {
         }
     }
     assert_eq!(RBAC, wanted, "examples/rbac.yaml must be:\n{wanted}");
+    Ok(())
+}
+
+fn schema() -> Result<()> {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_sts-migrate")).arg("schema").output()?;
+    ensure!(output.status.success(), "{output:?}");
+    let printed = String::from_utf8(output.stdout)?;
+    assert_eq!(SCHEMA, printed, "examples/statefulsetmigration.schema.json must be what `sts-migrate schema` prints");
     Ok(())
 }
 

@@ -425,7 +425,7 @@ fn a_node_port_that_another_service_of_the_destination_holds_blocks_unless_force
         json!({
             "kind": "Service",
             "metadata": { "name": "web-node" },
-            "spec": { "type": "NodePort", "selector": { "app": "web" }, "ports": [{ "port": 80, "nodePort": 30080 }] },
+            "spec": { "type": "NodePort", "selector": fixtures::labels(), "ports": [{ "port": 80, "nodePort": 30080 }] },
         }),
     );
     bench.world.node_ports = Some(Ok([(30081, "shop/other".to_owned())].into()));
