@@ -7,7 +7,6 @@ use std::collections::{BTreeSet, HashSet};
 use std::mem::{Discriminant, discriminant};
 use std::time::Duration;
 
-use serde_json::json;
 use tokio::time::Instant;
 
 use crate::connect::Endpoints;
@@ -157,6 +156,20 @@ pub(crate) async fn drive(
     signals: &mut Signals,
     ui: &mut Ui,
 ) -> Ended {
+    session.events.write(Event::begin(plan, goal));
+    let ended = under_lock(session, plan, goal, options, signals, ui).await;
+    session.events.write(Event::end(&ended));
+    ended
+}
+
+async fn under_lock(
+    session: &mut Session,
+    plan: &Plan,
+    goal: &Goal,
+    options: &Options,
+    signals: &mut Signals,
+    ui: &mut Ui,
+) -> Ended {
     if let Some(stop) = other_cluster(session, plan).await {
         return Ended::Stopped(stop);
     }
@@ -195,7 +208,6 @@ pub(crate) async fn drive(
         Err(ended) => ended,
     };
     run.finish(&ended).await;
-    run.session.events.write(Event::of("end", json!({ "how": format!("{ended:?}") })));
     ended
 }
 
@@ -370,8 +382,7 @@ impl Run<'_> {
             answer = self.ui.confirm(&confirmation, self.plan, &self.session.world) => answer,
             signal = self.signals.caught() => return Err(Ended::Interrupted(signal)),
         };
-        let shown = json!({ "question": format!("{confirmation:?}"), "answer": format!("{answer:?}") });
-        self.session.events.write(Event::of("answer", shown));
+        self.session.events.write(Event::answer(&confirmation, answer));
         match answer {
             Answer::No => return Err(Ended::Declined(confirmation)),
             Answer::All => {

@@ -1,4 +1,5 @@
-//! Events for people and reports: one JSON line per fact that changed, act, wait and answer.
+//! Events for people and reports: one JSON line per fact that changed, act, wait and answer. Their kinds
+//! and fields are documented in `examples/events.md`: whoever changes one here changes it there.
 //!
 //! Nothing is decided from them, and no values of objects are in them (TL-18): only who, what, when.
 
@@ -9,7 +10,12 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use crate::world::{Kind, Side, Unknown, VolumeAnswer, VolumeId};
+use crate::act::Outcome;
+use crate::decide::{Action, Confirmation, Done, Goal};
+use crate::drive::{Answer, Ended};
+use crate::plan::Plan;
+use crate::record::Direction;
+use crate::world::{Ec2Volume, Kind, Side, Unknown, VolumeAnswer, VolumeFacts, VolumeId};
 
 /// Where events go.
 #[derive(Default)]
@@ -74,35 +80,120 @@ impl Events {
 impl Event {
     /// An object that was seen, has changed, is gone.
     pub(crate) fn object(side: Side, kind: Kind, name: &str, change: &str) -> Event {
-        Event(json!({ "event": "fact", "side": side, "kind": kind.name(), "name": name, "change": change }))
+        Event::of("fact", json!({ "side": side, "kind": kind.name(), "name": name, "change": change }))
     }
 
     /// A read without an answer.
     pub(crate) fn unanswered(side: Side, kind: Kind, name: Option<&str>, unknown: &Unknown) -> Event {
-        Event(json!({ "event": "unknown", "side": side, "kind": kind.name(), "name": name, "reason": unknown.reason }))
+        Event::of("unknown", json!({ "side": side, "kind": kind.name(), "name": name, "reason": unknown.reason }))
     }
 
-    /// What EC2 said of a volume.
-    pub(crate) fn volume(id: &VolumeId, answer: &VolumeAnswer) -> Event {
-        let said = match answer {
+    /// What EC2 said of a volume, none when that is what it said last.
+    pub(crate) fn volume(id: &VolumeId, known: Option<&VolumeFacts>, answer: &VolumeAnswer) -> Option<Event> {
+        let said = |answer: Result<Option<&Ec2Volume>, &Unknown>| match answer {
             Ok(Some(volume)) => json!({
-                "state": format!("{:?}", volume.state),
+                "state": volume.state,
                 "instances": volume.attachments.iter().map(|attachment| &attachment.instance).collect::<Vec<_>>(),
             }),
-            Ok(None) => json!({ "state": "NotFound" }),
-            Err(unknown) => json!({ "unknown": unknown.reason }),
+            Ok(None) => json!({ "state": "not-found", "instances": [] }),
+            Err(unknown) => json!({ "state": "unknown", "reason": unknown.reason }),
         };
-        Event(json!({ "event": "volume", "volume": id, "said": said }))
+        let before = known.and_then(VolumeFacts::latest).map(|latest| said(latest.map(|(_, volume)| volume)));
+        let now = said(answer.as_ref().map(Option::as_ref));
+        if before.as_ref() == Some(&now) {
+            return None;
+        }
+        let mut fields = json!({ "volume": id });
+        if let (Value::Object(fields), Value::Object(now)) = (&mut fields, now) {
+            fields.extend(now);
+        }
+        Some(Event::of("volume", fields))
     }
 
-    /// Anything else, by its kind of event.
+    /// An answer to a question.
+    pub(crate) fn answer(asked: &Confirmation, answer: Answer) -> Event {
+        let (question, ordinal) = question(asked);
+        let answer = match answer {
+            Answer::Yes => "yes",
+            Answer::All => "all",
+            Answer::No => "no",
+        };
+        Event::of("answer", json!({ "question": question, "ordinal": ordinal, "answer": answer }))
+    }
+
+    /// A call, and what it came to.
+    pub(crate) fn act(action: &Action, outcome: &Outcome) -> Event {
+        let target = action.target();
+        let (outcome, reason) = match outcome {
+            Outcome::Done => ("done", None),
+            Outcome::Overtaken(reason) => ("overtaken", Some(reason)),
+            Outcome::Unknown(reason) => ("unknown", Some(reason)),
+            Outcome::Refused(reason) => ("refused", Some(reason)),
+        };
+        Event::of(
+            "act",
+            json!({
+                "step": action.step,
+                "side": target.map(|(side, ..)| side),
+                "kind": target.map(|(_, kind, _)| kind.name()),
+                "name": target.map(|(.., name)| name),
+                "outcome": outcome,
+                "reason": reason,
+            }),
+        )
+    }
+
+    /// The beginning of a run.
+    pub(crate) fn begin(plan: &Plan, goal: &Goal) -> Event {
+        let is_back = goal.direction == Direction::Back;
+        Event::of(
+            "begin",
+            json!({
+                "version": env!("CARGO_PKG_VERSION"),
+                "migration": plan.mark(),
+                "set": plan.name(),
+                "direction": if is_back { "back" } else { "forward" },
+                "until": (!is_back).then(|| goal.until.to_string()),
+            }),
+        )
+    }
+
+    /// The end of a run.
+    pub(crate) fn end(ended: &Ended) -> Event {
+        let (how, reason) = match ended {
+            Ended::Done(Done::Reached(until)) => ("reached", Some(until.to_string())),
+            Ended::Done(Done::PausedAfter(ordinal)) => ("pausedAfter", Some(ordinal.to_string())),
+            Ended::Done(Done::Completed) => ("completed", None),
+            Ended::Done(Done::RolledBack) => ("rolledBack", None),
+            Ended::Stopped(stop) => ("stopped", Some(stop.to_string())),
+            Ended::Declined(asked) => ("declined", Some(question(asked).0.to_owned())),
+            Ended::Interrupted(signal) => ("interrupted", Some((*signal).to_owned())),
+            Ended::Locked(held_by) => ("locked", Some(held_by.to_string())),
+            Ended::LockFailed(error) => ("lockFailed", Some(format!("{error:#}"))),
+        };
+        Event::of("end", json!({ "how": how, "reason": reason }))
+    }
+
+    /// Anything else, by its kind of event. Fields that are null are left out.
     pub(crate) fn of(event: &str, fields: Value) -> Event {
         let mut whole = serde_json::Map::new();
         whole.insert("event".to_owned(), json!(event));
         if let Value::Object(fields) = fields {
-            whole.extend(fields);
+            whole.extend(fields.into_iter().filter(|(_, value)| !value.is_null()));
         }
         Event(Value::Object(whole))
+    }
+}
+
+/// Returns what was asked, and about which ordinal.
+fn question(asked: &Confirmation) -> (&'static str, Option<i64>) {
+    match asked {
+        Confirmation::Freeze => ("freeze", None),
+        Confirmation::Pod(ordinal) => ("pod", Some(*ordinal)),
+        Confirmation::AllPods => ("allPods", None),
+        Confirmation::Cutover => ("cutover", None),
+        Confirmation::Deleting => ("deleting", None),
+        Confirmation::Rollback => ("rollback", None),
     }
 }
 

@@ -70,7 +70,7 @@ pub(crate) async fn look(
         let seq = world.seq;
         let ids: Vec<VolumeId> = volumes.into_iter().collect();
         for (id, answer) in volumes::describe(&endpoints.ec2, &ids).await {
-            events.write(Event::volume(&id, &answer));
+            events.write_if(Event::volume(&id, world.volumes.get(&id), &answer));
             world.volumes.entry(id).or_default().put(seq, answer);
         }
     }

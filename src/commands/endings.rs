@@ -7,7 +7,7 @@ use crate::drive::Ended;
 use crate::failure::{Exit, Failure, NOTHING};
 use crate::plan::{Plan, RECLAIM_POLICY_ANNOTATION};
 use crate::record::{Outcome, Subject};
-use crate::report::{Status, left_in_source, left_needed, names, record_in_force, status_needed};
+use crate::report::{Status, left_in_source, left_needed, names, reached, record_in_force, status_needed};
 use crate::ui::Ui;
 use crate::world::{Kind, Read, Side};
 
@@ -134,7 +134,14 @@ async fn say_done(opened: &mut Opened, plan: &Plan, done: &Done, ui: &mut Ui) {
             ui.say(&format!("undo: {}", typed.command("rollback")));
         }
         Done::Reached(until) => {
+            let status = look(opened, plan).await;
+            let record = record_in_force(&opened.session.world, plan.subject(), plan.name());
+            let furthest = record.and_then(|record| reached(Some(plan), &record, &opened.session.world));
             match until {
+                _ if furthest > Some(*until) => {
+                    let furthest = furthest.unwrap_or(*until);
+                    ui.say(&format!("{until} was complete already; the last complete phase is {furthest}"));
+                }
                 Until::Prepare => {
                     ui.say(&format!("prepared: everything stands ready in {destination}, nothing is down"))
                 }
@@ -148,7 +155,6 @@ async fn say_done(opened: &mut Opened, plan: &Plan, done: &Done, ui: &mut Ui) {
                     ));
                 }
             }
-            let status = look(opened, plan).await;
             if matches!(until, Until::Prepare | Until::Swing | Until::Cutover | Until::Finalize) {
                 say_addresses(&status, ui);
             }

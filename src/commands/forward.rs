@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::endings::conclude;
 use super::opened::{Opened, open, spec};
-use super::target::{Target, Which, find};
+use super::target::{Target, Which, find, open_here};
 use super::{Context, Typed};
 use crate::checks::{self, Finding, Level, order};
 use crate::cli::{RunArgs, SubjectArgs};
@@ -176,11 +176,13 @@ async fn begin(
         return Ok(Begun::Plan(Box::new(plan)));
     }
     if forward.after.is_some() {
-        return Err(refused(
+        let mut failure = refused(
             opened,
             format!("no migration of {} is open, so it is not the turn of {}", target.name, forward.subcommand),
             format!("begin with `{}`", opened.typed.beginning("run")),
-        ));
+        );
+        failure.hints.extend(open_here(opened, &target.name).await);
+        return Err(failure);
     }
     new(opened, target, forward, ui).await.map(|plan| Begun::Plan(Box::new(plan)))
 }

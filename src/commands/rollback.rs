@@ -5,7 +5,7 @@ use super::Typed;
 use super::endings::conclude;
 use super::forward::{can_ask_or_may, drive_to, listen, same_choices, stopped_early};
 use super::opened::{open, spec};
-use super::target::{Which, find};
+use super::target::{Which, find, open_here};
 use crate::cli::{ClaimArgs, RunArgs, SubjectArgs};
 use crate::decide::Until;
 use crate::failure::{Exit, Failure};
@@ -71,6 +71,7 @@ pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
             format!("there is no migration of {} to undo", target.name),
             format!("{} shows what there is", opened.typed.hint("status")),
         );
+        failure.hints.extend(open_here(&opened, &target.name).await);
         failure.details = target.unread;
         return Err(failure);
     }

@@ -1,7 +1,7 @@
 //! `status`: where a migration is, from the clusters alone.
 
 use super::opened::{Opened, open, spec};
-use super::target::{Target, Which, find};
+use super::target::{Target, Which, find, open_here};
 use super::{Context, Typed};
 use crate::cli::{ClaimArgs, OutputArgs, SubjectArgs};
 use crate::failure::{Exit, Failure};
@@ -98,6 +98,7 @@ async fn look(opened: &mut Opened, target: &Target) -> Result<Status, Failure> {
             ),
             format!("begin one: `{}`", opened.typed.beginning("run")),
         );
+        failure.hints.extend(open_here(opened, &target.name).await);
         failure.details.clone_from(&target.unread);
         return Err(failure);
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::opened::Opened;
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, did_you_mean};
 use crate::plan::Plan;
 use crate::record::{Record, Subject, in_force};
 use crate::store;
@@ -122,6 +122,22 @@ pub(super) async fn find(opened: &mut Opened, ui: &mut Ui, which: Which) -> Resu
         None => records.into_iter().max_by_key(|record| (record.is_open(), record.attempt, record.seq)),
     };
     Ok(Target { subject, name, record, plan, unread, attempts })
+}
+
+/// Returns which migrations are open where this one was looked for, the nearest by name; none if that is
+/// not known.
+pub(super) async fn open_here(opened: &Opened, name: &str) -> Option<String> {
+    let mut names = BTreeSet::new();
+    for side in Side::BOTH {
+        for found in store::list(opened.cluster(side), false).await.ok()? {
+            let is_open = found.record.is_ok_and(|record| record.is_open());
+            if let Some((Subject::Set, name)) = found.subject.filter(|_| is_open) {
+                names.insert(name);
+            }
+        }
+    }
+    (!names.is_empty())
+        .then(|| format!("of the open migrations: {}", did_you_mean(name, names.iter().map(String::as_str))))
 }
 
 /// Chooses among the open migrations; for commands that only look, among ended ones if none is open.

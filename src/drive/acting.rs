@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream;
-use serde_json::json;
 use tokio::time::Instant;
 
 use super::waiting::backoff;
@@ -117,10 +116,7 @@ impl Run<'_> {
         let mut result = Ok(());
         for (action, outcome) in outcomes {
             let Some(outcome) = outcome else { continue };
-            let target =
-                action.target().map(|(side, kind, name)| json!({ "side": side, "kind": kind.name(), "name": name }));
-            let shown = json!({ "step": action.step, "target": target, "outcome": format!("{outcome:?}") });
-            self.session.events.write(Event::of("act", shown));
+            self.session.events.write(Event::act(&action, &outcome));
             match outcome {
                 Outcome::Done => {}
                 Outcome::Overtaken(reason) | Outcome::Unknown(reason) => {
@@ -170,6 +166,8 @@ fn name(action: &Action) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::decide::Step;
     use crate::world::Object;

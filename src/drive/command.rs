@@ -52,10 +52,16 @@ impl Run<'_> {
             }
         }
         let facts = self.facts(command);
+        let about = |change: &str, reason: Option<&String>| {
+            let (step, direction, ordinal) = (&facts["step"], &facts["direction"], &facts["ordinal"]);
+            let fields =
+                json!({ "step": step, "direction": direction, "ordinal": ordinal, "change": change, "reason": reason });
+            Event::of("command", fields)
+        };
+        self.session.events.write(about("begins", None));
         let result = self.spawn_and_wait(command, line, &facts).await?;
-        self.session
-            .events
-            .write(Event::of("command", json!({ "command": describe(command), "failed": result.as_ref().err() })));
+        let change = if result.is_ok() { "done" } else { "failed" };
+        self.session.events.write(about(change, result.as_ref().err()));
         match result {
             Ok(()) => {
                 self.session.world.commands_done.insert(command.clone());

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::{Seq, Unknown};
 
 /// State of a volume, as EC2 documents it; anything newer is `Other` and never free.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "the variants are EC2's own words")]
 pub enum VolumeState {
     Creating,

@@ -10,12 +10,13 @@ use libtest_mimic::Arguments;
 
 mod bed;
 mod cli;
-mod guide;
 mod cutover;
+mod guide;
 mod judge_proof;
 mod migration;
 mod move_volume;
 mod node;
+mod phases;
 mod preflight;
 mod prompts;
 mod readiness;
@@ -36,12 +37,13 @@ fn main() -> ExitCode {
     let trials = [
         bed::trials(),
         cli::trials(),
-        guide::trials(),
         cutover::trials(),
+        guide::trials(),
         judge_proof::trials(),
         migration::trials(),
         move_volume::trials(),
         node::trials(),
+        phases::trials(),
         preflight::trials(),
         prompts::trials(),
         readiness::trials(),

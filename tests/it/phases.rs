@@ -1,0 +1,383 @@
+//! Every phase by hand, in its turn and out of it; status from everywhere; documents; events.
+
+use std::fs;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+use bed::judge::Expected;
+use bed::workload::{USUAL_CLASS, Workload};
+use bed::{Bed, Cluster};
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+use crate::migration::{PATIENT, SET, Stage, usual, writes_of};
+use crate::support::{Ended, KillOnDrop, Operator, eventually, on_bed};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        on_bed("phases::each_by_hand_in_its_turn_and_refused_out_of_it", by_hand),
+        on_bed("phases::by_hand_and_by_run_until_mixed_with_the_canary", mixed),
+        on_bed("phases::a_document_names_clusters_by_file_and_by_secret", document),
+        on_bed("phases::status_watch_shows_a_run_from_elsewhere_to_its_end", watched),
+        on_bed("phases::events_tell_a_run_from_begin_to_end", events),
+        on_bed("phases::bad_input_changes_nothing_and_names_the_nearest", bad_input),
+    ]
+}
+
+impl Stage {
+    /// Returns the status that a laptop sees which has never seen the migration.
+    async fn status_elsewhere(&self) -> Result<Value> {
+        let elsewhere = Operator::new(self.bed, &self.tool)?;
+        let json = elsewhere.run(self.arguments("status", &["-o", "json"])).await?.expect_code(0);
+        let yaml = elsewhere.run(self.arguments("status", &["-o", "yaml"])).await?.expect_code(0);
+        let status: Value = serde_json::from_str(&json.stdout)?;
+        let same: Value = serde_yaml::from_str(&yaml.stdout)?;
+        ensure!(status == same, "YAML says another thing:\n{}\n{}", json.stdout, yaml.stdout);
+        Ok(status)
+    }
+
+    /// Fails unless a laptop elsewhere sees this phase, and says these commands for next.
+    async fn expect_phase(&self, phase: &str, paused: bool, next: &[&str]) -> Result<()> {
+        let status = self.status_elsewhere().await?["status"].clone();
+        ensure!(status["phase"] == phase && status["paused"] == paused, "not {phase}: {status:#}");
+        let commands: Vec<&str> =
+            status["next"]["commands"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let is_said = |command: &&str| commands.iter().any(|it| it.starts_with(&format!("sts-migrate {command} ")));
+        ensure!(next.iter().all(is_said) && commands.len() == next.len(), "not {next:?}: {status:#}");
+        ensure!(status["lockedBy"].is_null(), "nobody is at work: {status:#}");
+        Ok(())
+    }
+
+    /// Runs a command whose turn it is not.
+    async fn refused(&self, command: &str, reason: &str, first: &str) -> Result<()> {
+        let ended = self.run(command, &["--yes"]).await?.expect_code(4);
+        ensure!(ended.stderr.contains(reason), "not `{reason}`: {}", ended.stderr);
+        ensure!(ended.stderr.contains(&format!("`sts-migrate {first} ")), "not `{first}`: {}", ended.stderr);
+        Ok(())
+    }
+
+    async fn done(&self, command: &str, more: &[&str]) -> Result<Ended> {
+        let mut arguments = vec!["--yes"];
+        arguments.extend(more);
+        Ok(self.run(command, &arguments).await?.expect_code(0))
+    }
+}
+
+/// A set that a load balancer with a name of its own publishes, and that a budget protects.
+fn published(replicas: i32) -> impl FnOnce(Workload) -> Workload {
+    move |set| {
+        let name = "service.beta.kubernetes.io/aws-load-balancer-name";
+        set.replicas(replicas)
+            .claim("data", "1Gi", USUAL_CLASS)
+            .object(json!({
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": { "name": "web-public", "annotations": { name: "shop" } },
+                "spec": { "type": "LoadBalancer", "selector": { "app": SET }, "ports": [{ "port": 80 }] },
+            }))
+            .object(json!({
+                "apiVersion": "policy/v1",
+                "kind": "PodDisruptionBudget",
+                "metadata": { "name": "web-budget" },
+                "spec": { "maxUnavailable": 1, "selector": { "matchLabels": { "app": SET } } },
+            }))
+    }
+}
+
+async fn by_hand(bed: &'static Bed) -> Result<()> {
+    let stage = Stage::new(bed, "by-hand", published(2)).await?;
+    let case = stage.case().await?;
+    for command in ["swing", "finalize"] {
+        stage.refused(command, "no migration of web is open", "run").await?;
+    }
+    ensure!(writes_of(bed, &stage.tool.user)? == [] as [String; 0], "a refusal changed something");
+    let ended = stage.done("freeze", &["--order", "one-by-one"]).await?;
+    ensure!(ended.stderr.contains("frozen: StatefulSet web is gone"), "{}", ended.stderr);
+    ensure!(stage.set(Cluster::A).await?.is_none() && stage.ready_pods(Cluster::A).await? == 2);
+    stage.expect_phase("MigratingPods", false, &["run", "rollback"]).await?;
+    stage.refused("finalize", "it is not the turn of finalize: the last complete phase is freeze", "swing").await?;
+
+    stage.done("swing", &["--pause-after", "0"]).await?;
+    ensure!(stage.ready_pods(Cluster::A).await? == 1 && stage.ready_pods(Cluster::B).await? == 1);
+    stage.expect_phase("MigratingPods", true, &["run", "rollback"]).await?;
+    stage.refused("finalize", "it is not the turn of finalize: the last complete phase is freeze", "swing").await?;
+    let ended = stage.done("swing", &[]).await?;
+    ensure!(ended.stderr.contains("moved: all pods of web run in"), "{}", ended.stderr);
+    stage.expect_phase("Finalizing", false, &["run", "rollback"]).await?;
+    ensure!(!stage.has_service("web-public").await?, "what publishes waits for the cutover");
+
+    let ended = stage.done("freeze", &[]).await?;
+    let said = "freeze was complete already; the last complete phase is swing";
+    ensure!(ended.stderr.contains(said) && !ended.stderr.contains("its pods run on"), "{}", ended.stderr);
+    let ended = stage.done("finalize", &[]).await?;
+    ensure!(stage.has_service("web-public").await?, "the cutover comes first");
+    let left = ["Service web-public with its load balancer", "PodDisruptionBudget web-budget", "Service web"];
+    ensure!(left.iter().all(|it| ended.stderr.contains(it)), "{}", ended.stderr);
+    stage.expect_phase("Completed", false, &[]).await?;
+    let status = stage.status_elsewhere().await?;
+    let listed = status["status"]["leftInSource"].as_array().context("what stays is listed")?;
+    ensure!(left.iter().all(|it| listed.iter().any(|found| found == it)), "{status:#}");
+    let text = stage.run("status", &[]).await?.expect_code(0).stdout;
+    ensure!(text.contains("left in the source cluster, yours to remove: "), "{text}");
+    stage.end(case.expecting(Expected::Finalized)).await
+}
+
+impl Stage {
+    async fn has_service(&self, name: &str) -> Result<bool> {
+        let api: Api<k8s_openapi::api::core::v1::Service> = Api::namespaced(self.b.clone(), &self.destination);
+        Ok(api.get_opt(name).await?.is_some())
+    }
+}
+
+async fn mixed(bed: &'static Bed) -> Result<()> {
+    let stage = Stage::new(bed, "mixed", published(2)).await?;
+    let case = stage.case().await?;
+    let ended = stage.done("run", &["--order", "one-by-one", "--until", "prepare"]).await?;
+    ensure!(ended.stderr.contains("nothing is down"), "{}", ended.stderr);
+    stage.expect_phase("FreezingSource", false, &["run", "rollback"]).await?;
+    stage.refused("swing", "it is not the turn of swing: the last complete phase is prepare", "freeze").await?;
+    stage.refused("finalize", "it is not the turn of finalize: the last complete phase is prepare", "freeze").await?;
+    stage.done("freeze", &[]).await?;
+    let ended = stage.done("run", &["--pause-after", "0"]).await?;
+    ensure!(ended.stderr.contains("paused after ordinal 0, as asked"), "{}", ended.stderr);
+    ensure!(stage.ready_pods(Cluster::A).await? == 1 && stage.ready_pods(Cluster::B).await? == 1);
+    // The canary is behind it: the same command does not go further.
+    stage.done("run", &["--pause-after", "0"]).await?;
+    ensure!(stage.ready_pods(Cluster::A).await? == 1);
+    stage.done("run", &["--until", "swing"]).await?;
+    ensure!(stage.ready_pods(Cluster::B).await? == 2 && !stage.has_service("web-public").await?);
+    let ended = stage.done("run", &["--until", "prepare"]).await?;
+    ensure!(ended.stderr.contains("prepare was complete already"), "{}", ended.stderr);
+    stage.done("run", &["--until", "cutover"]).await?;
+    stage.expect_phase("Finalizing", false, &["finalize", "rollback"]).await?;
+    stage.done("swing", &[]).await?;
+    stage.done("finalize", &[]).await?;
+    let ended = stage.done("swing", &[]).await?;
+    ensure!(ended.stderr.contains("StatefulSet web was moved already; nothing is left to do"), "{}", ended.stderr);
+    stage.end(case.expecting(Expected::Finalized)).await
+}
+
+async fn document(bed: &'static Bed) -> Result<()> {
+    let stage = Stage::new(bed, "document", usual(1)).await?;
+    let case = stage.case().await?;
+    // A kubeconfig with B for its current context: once as a file, once in a Secret of A.
+    let whole = fs::read_to_string(bed.kubeconfig(&stage.tool.user)?)?;
+    let mut other: Value = serde_yaml::from_str(&whole)?;
+    other["current-context"] = json!("b");
+    let other = serde_yaml::to_string(&other)?;
+    fs::write(stage.operator.home().join("b.kubeconfig"), &other)?;
+    let secrets: Api<Secret> = Api::namespaced(stage.a.clone(), &stage.source);
+    let secret = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": { "name": "cluster-b" },
+        "stringData": { "kubeconfig": other },
+    });
+    secrets.create(&kube::api::PostParams::default(), &serde_json::from_value(secret)?).await?;
+    let write = |name: &str, destination: Value| {
+        let document = json!({
+            "apiVersion": "sts-migrate.io/v1alpha1",
+            "kind": "StatefulSetMigration",
+            "spec": {
+                "migrationId": "by-document",
+                "sourceCluster": { "context": "a" },
+                "sourceNamespace": stage.source,
+                "statefulSetName": SET,
+                "destCluster": destination,
+                "destNamespace": stage.destination,
+                "until": "swing",
+            },
+        });
+        fs::write(stage.operator.home().join(name), serde_yaml::to_string(&document)?).context("write a document")
+    };
+    write("file.yaml", json!({ "kubeConfig": "b.kubeconfig" }))?;
+    write("secret.yaml", json!({ "kubeConfigSecret": format!("{}/cluster-b", stage.source) }))?;
+    write("typo.yaml", json!({ "kubeConfigSecret": format!("{}/cluster-bb", stage.source) }))?;
+
+    let operator = &stage.operator;
+    let ended = operator.run(["preflight", "-f", "typo.yaml"]).await?.expect_code(2);
+    ensure!(ended.stderr.contains(&format!("there is no Secret `{}/cluster-bb`", stage.source)), "{}", ended.stderr);
+    operator.run(["preflight", "-f", "secret.yaml"]).await?.expect_code(0);
+    let plan = operator.run(["plan", "-f", "file.yaml", "-o", "json"]).await?.expect_code(0);
+    let plan: Value = serde_json::from_str(&plan.stdout)?;
+    ensure!(plan["migrationId"] == "by-document" && plan["sets"][0]["name"] == SET, "{plan:#}");
+    let yaml = operator.run(["plan", "-f", "secret.yaml", "-o", "yaml"]).await?.expect_code(0);
+    let yaml: Value = serde_yaml::from_str(&yaml.stdout)?;
+    ensure!(yaml["sets"] == plan["sets"], "{yaml:#}");
+    operator.run(["run", "-f", "file.yaml", "--yes"]).await?.expect_code(0);
+    ensure!(stage.ready_pods(Cluster::B).await? == 1, "`until: swing` of the document");
+    // Printed status is a document, in both forms.
+    for form in ["json", "yaml"] {
+        let printed = operator.run(["status", "-f", "secret.yaml", "-o", form]).await?.expect_code(0).stdout;
+        ensure!(printed.contains("cluster-b") && !printed.contains("BEGIN CERTIFICATE"), "{printed}");
+        fs::write(operator.home().join("printed"), printed)?;
+        let ended = operator.run(["run", "-f", "printed", "--yes", "--until", "cutover"]).await?.expect_code(0);
+        ensure!(ended.stderr.contains("next: sts-migrate finalize -f printed"), "{}", ended.stderr);
+    }
+    operator.run(["rollback", "-f", "secret.yaml", "--yes"]).await?.expect_code(0);
+    ensure!(stage.ready_pods(Cluster::A).await? == 1);
+    stage.end(case.expecting(Expected::RolledBack)).await
+}
+
+async fn watched(bed: &'static Bed) -> Result<()> {
+    let stage = Stage::new(bed, "watched", usual(1)).await?;
+    let case = stage.case().await?;
+    let go_on = stage.operator.home().join("go-on");
+    let command = "until test -e go-on; do sleep 0.1; done";
+    let arguments = stage.arguments("run", &["--yes", "--finalize", "--verify-command", command]);
+    let mut run = stage.operator.command(arguments);
+    let mut run = KillOnDrop(run.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
+    let elsewhere = Operator::new(bed, &stage.tool)?;
+    let seen = elsewhere.home().join("seen");
+    eventually("a migration to watch", PATIENT, async || {
+        Ok((elsewhere.run(stage.arguments("status", &[])).await?.code() == Some(0)).then_some(()))
+    })
+    .await?;
+    let mut watch = elsewhere.command(stage.arguments("status", &["--watch"]));
+    let mut watch = KillOnDrop(watch.stdout(fs::File::create(&seen)?).stderr(Stdio::null()).spawn()?);
+    let shows = async |words: &str| {
+        eventually(format!("`{words}`"), PATIENT, async || Ok(fs::read_to_string(&seen)?.contains(words).then_some(())))
+            .await
+            .with_context(|| fs::read_to_string(&seen).unwrap_or_default())
+    };
+    shows("phase: Finalizing").await?;
+    let status = stage.status_elsewhere().await?["status"].clone();
+    let holder = status["lockedBy"]["holder"].as_str().context("somebody is at work")?.to_owned();
+    ensure!(holder.contains(&format!("(process {})", run.0.id())), "{holder} is not process {}", run.0.id());
+    ensure!(status["next"]["what"] == format!("{holder} is at work on it; look again"), "{status:#}");
+    shows(&format!("locked by: {holder}")).await?;
+    fs::write(&go_on, "")?;
+    shows("phase: Completed").await?;
+    shows("left in the source cluster, yours to remove: Service web").await?;
+    let ends = async |child: &mut KillOnDrop| eventually("an end", PATIENT, async || Ok(child.0.try_wait()?)).await;
+    ensure!(ends(&mut run).await?.code() == Some(0) && ends(&mut watch).await?.code() == Some(0));
+    stage.end(case.expecting(Expected::Finalized)).await
+}
+
+async fn events(bed: &'static Bed) -> Result<()> {
+    let stage = Stage::new(bed, "events", usual(2)).await?;
+    let case = stage.case().await?;
+    let volumes = stage.workload.volumes(&stage.a).await?;
+    let flags = ["--order", "one-by-one", "--events", "events.jsonl", "--verify-command", "true"];
+    stage.done("run", &[&flags[..], &["--pause-after", "0"]].concat()).await?;
+    stage.done("run", &flags[2..]).await?;
+    stage.done("finalize", &["--events", "events.jsonl"]).await?;
+    let text = fs::read_to_string(stage.operator.home().join("events.jsonl"))?;
+    let all: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let times: Vec<&str> = all.iter().filter_map(|it| it["time"].as_str()).collect();
+    ensure!(times.len() == all.len(), "every event has a time");
+    ensure!(times.is_sorted_by_key(|time| time.parse::<jiff::Timestamp>().ok()), "times run forward");
+    for event in &all {
+        let fields: Vec<&str> =
+            event.as_object().into_iter().flatten().map(|(name, _)| name.as_str()).skip(2).collect();
+        ensure!(
+            is_documented(event["event"].as_str().unwrap_or_default(), &fields),
+            "not in examples/events.md: {event}"
+        );
+    }
+    let of = |kind: &str| all.iter().filter(|it| it["event"] == kind).collect::<Vec<_>>();
+    let ends: Vec<&Value> = of("end").iter().map(|it| &it["how"]).collect();
+    ensure!(ends == ["pausedAfter", "reached", "completed"], "{ends:?}");
+    ensure!(of("begin").iter().all(|it| it["set"] == SET && it["direction"] == "forward") && of("begin").len() == 3);
+    // What was done, in its order; each once.
+    let acts: Vec<String> = of("act")
+        .iter()
+        .filter(|it| it["step"] != "writeRecord" && it["outcome"] == "done")
+        .map(|it| format!("{} {}", it["step"].as_str().unwrap_or_default(), it["name"].as_str().unwrap_or_default()))
+        .collect();
+    let position = |act: &str| acts.iter().position(|it| it == act).with_context(|| format!("no {act} in {acts:?}"));
+    let order = [
+        "retainVolume",
+        "createVolume",
+        "createClaim data-web-0",
+        "createSet web",
+        "freeze web",
+        "deletePod web-0",
+        "grow web",
+        "deletePod web-1",
+        "deleteSourceClaim data-web-0",
+        "deleteSourceVolume",
+    ];
+    let begins =
+        |act: &str| acts.iter().position(|it| it.starts_with(act)).with_context(|| format!("no {act}: {acts:?}"));
+    let places = order.iter().map(|act| begins(act)).collect::<Result<Vec<_>>>()?;
+    ensure!(places.is_sorted(), "{acts:?}");
+    ensure!(position("deletePod web-1")? > position("grow web")?);
+    ensure!(acts.iter().filter(|it| it.starts_with("deletePod")).count() == 2, "{acts:?}");
+    ensure!(acts.iter().filter(|it| it.starts_with("grow")).count() == 2, "{acts:?}");
+    let answers: Vec<&Value> = of("answer").iter().map(|it| &it["question"]).collect();
+    ensure!(answers == ["freeze", "pod", "deleting"] || answers == ["freeze", "pod", "pod", "deleting"], "{answers:?}");
+    // Facts: each volume goes from A over nobody to B; each pod is gone from A and seen in B.
+    for (claim, volume) in volumes {
+        let states: Vec<&Value> =
+            of("volume").into_iter().filter(|it| it["volume"] == *volume).map(|it| &it["state"]).collect();
+        let free =
+            states.iter().position(|state| **state == "available").with_context(|| format!("{claim}: {states:?}"))?;
+        ensure!(
+            states[..free].contains(&&json!("in-use")) && states[free..].contains(&&json!("in-use")),
+            "{claim}: {states:?}"
+        );
+        ensure!(
+            states.windows(2).all(|pair| pair[0] != &json!("available") || pair[1] != &json!("available")),
+            "{claim}: {states:?}"
+        );
+    }
+    for pod in ["web-0", "web-1"] {
+        let is = |side: &str, change: &str| {
+            of("fact")
+                .iter()
+                .any(|it| it["name"] == pod && it["kind"] == "Pod" && it["side"] == side && it["change"] == change)
+        };
+        ensure!(is("source", "gone") && is("destination", "seen"), "{pod}");
+    }
+    let commands: Vec<(&Value, &Value)> = of("command").iter().map(|it| (&it["ordinal"], &it["change"])).collect();
+    ensure!(
+        commands.first() == Some(&(&json!(0), &json!("begins")))
+            && commands.last() == Some(&(&json!(1), &json!("done")))
+    );
+    stage.end(case.expecting(Expected::Finalized)).await
+}
+
+/// Returns whether the table of events has this kind of event with all of these fields.
+fn is_documented(kind: &str, fields: &[&str]) -> bool {
+    let line = include_str!("../../examples/events.md").lines().find(|line| line.starts_with(&format!("| `{kind}` |")));
+    line.is_some_and(|line| fields.iter().all(|field| line.contains(&format!("`{field}`"))))
+}
+
+async fn bad_input(bed: &'static Bed) -> Result<()> {
+    let stage = Stage::new(bed, "bad-input", usual(1)).await?;
+    let case = stage.case().await?;
+    let home = stage.operator.home();
+    let typed = |command: &'static str, name: &'static str| {
+        vec![command, name, "--src", "a", "--dst", "b", "-n", &stage.source, "--dst-namespace", &stage.destination]
+    };
+    let ended = stage.operator.run(typed("preflight", "wbe")).await?.expect_code(3);
+    ensure!(ended.stdout.contains("did you mean `web`?"), "{}", ended.stdout);
+    let ended = stage.operator.run([&typed("run", "wbe")[..], &["--yes"]].concat()).await?.expect_code(3);
+    ensure!(ended.stderr.contains("did you mean `web`?"), "{}", ended.stderr);
+    let ended = stage.operator.run(typed("plan", "wbe")).await?.expect_code(3);
+    ensure!(ended.stderr.contains("preflight"), "{}", ended.stderr);
+    let wrong = "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: web}\nspec: {}\n";
+    fs::write(home.join("set.yaml"), wrong)?;
+    let ended = stage.operator.run(["run", "-f", "set.yaml", "--yes"]).await?.expect_code(2);
+    ensure!(ended.stderr.contains("write `apiVersion: sts-migrate.io/v1alpha1`"), "{}", ended.stderr);
+    let mut elsewhere = stage.arguments("preflight", &[]);
+    elsewhere[7] = "move-bad-inputs";
+    let ended = stage.operator.run(elsewhere).await?.expect_code(3);
+    ensure!(ended.stdout.contains(&format!("`{}`", stage.source)), "{}", ended.stdout);
+    ensure!(writes_of(bed, &stage.tool.user)? == [] as [String; 0], "bad input changed something");
+
+    stage.done("run", &["--until", "prepare"]).await?;
+    let before = writes_of(bed, &stage.tool.user)?;
+    for (command, code) in [("status", 1), ("swing", 4), ("finalize", 4), ("rollback", 4)] {
+        let mut arguments = typed(command, "wbe");
+        arguments.extend((command != "status").then_some("--yes"));
+        let ended = stage.operator.run(arguments).await?.expect_code(code);
+        ensure!(ended.stderr.contains("of the open migrations: did you mean `web`?"), "{}", ended.stderr);
+    }
+    ensure!(writes_of(bed, &stage.tool.user)? == before, "a typo changed something");
+    stage.done("rollback", &[]).await?;
+    stage.end(case.expecting(Expected::RolledBack)).await
+}
