@@ -7,8 +7,8 @@
 //! ```
 //! Nothing of it needs AWS or a cluster; everything is gone when it ends.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::Path;
+use std::process::ExitCode;
 use std::{env, fmt};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -17,6 +17,9 @@ use bed::workload::{self, Workload};
 use bed::{Bed, BedOptions, Cluster, Tool};
 use serde_json::json;
 use tokio::runtime::Runtime;
+
+#[path = "shipped/mod.rs"]
+mod shipped;
 
 /// Namespace of the set, the same in both clusters.
 const NAMESPACE: &str = "shop";
@@ -32,19 +35,6 @@ const CLASS: &str = "gp3";
 
 /// User who puts the set up.
 const ADMIN: &str = "admin";
-
-/// Variables of a developer's own clusters and network that must not reach the program.
-const NOT_HERE: [&str; 9] = [
-    "AWS_PROFILE",
-    "AWS_SESSION_TOKEN",
-    "AWS_DEFAULT_REGION",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "ALL_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "all_proxy",
-];
 
 const USAGE: &str = "usage: cargo run --example sandbox -- [--yes] [--keep]
   --yes   let the migration ask nothing
@@ -86,7 +76,7 @@ fn main() -> ExitCode {
 
 fn sandbox(options: Options) -> Result<ExitCode> {
     say("building sts-migrate");
-    let program = build()?;
+    let program = shipped::build()?;
     say("starting two clusters; the first time, their programs are compiled from source");
     let bed = Bed::start(BedOptions::default())?;
     let runtime = Runtime::new().context("start the runtime")?;
@@ -186,11 +176,7 @@ impl Terminal<'_> {
     /// Runs the program on this very terminal.
     async fn hand_over(&self, arguments: &[&str]) -> Result<Ended> {
         println!("\n$ sts-migrate {}", arguments.join(" "));
-        let mut command = Command::new(self.program);
-        command.args(arguments).envs(self.environment()?);
-        for variable in NOT_HERE {
-            command.env_remove(variable);
-        }
+        let command = shipped::command(self.program, self.bed, self.tool, arguments)?;
         let mut child = tokio::process::Command::from(command).spawn().context("start sts-migrate")?;
         let status = loop {
             tokio::select! {
@@ -203,21 +189,10 @@ impl Terminal<'_> {
         Ok(Ended(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
     }
 
-    fn environment(&self) -> Result<Vec<(&'static str, String)>> {
-        Ok(vec![
-            ("KUBECONFIG", self.bed.kubeconfig(&self.tool.user)?.display().to_string()),
-            ("AWS_ENDPOINT_URL", self.bed.ec2_url().to_owned()),
-            ("AWS_ACCESS_KEY_ID", self.tool.access_key.clone()),
-            ("AWS_SECRET_ACCESS_KEY", "sandbox".to_owned()),
-            ("AWS_REGION", "eu-west-1".to_owned()),
-            ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
-        ])
-    }
-
     /// Says what to export and what to type in another terminal.
     fn invite(&self) -> Result<()> {
         say("everything runs until Ctrl-C; in another terminal:\n");
-        for (name, value) in self.environment()? {
+        for (name, value) in shipped::environment(self.bed, self.tool)? {
             println!("export {name}={value}");
         }
         let directories = [self.program.parent().map(Path::to_owned), self.bed.kubectl().parent().map(Path::to_owned)];
@@ -243,26 +218,6 @@ impl Terminal<'_> {
         }
         println!("kubectl --context b -n {NAMESPACE} get pods,pvc   # what runs there\n");
         Ok(())
-    }
-}
-
-/// Builds the program as this example was built, and returns where it is.
-fn build() -> Result<PathBuf> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    // With this example, so that the features of all crates are those it was built with: nothing is compiled twice.
-    command
-        .args(["build", "--quiet", "--bin", "sts-migrate", "--example", "sandbox"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"));
-    if !cfg!(debug_assertions) {
-        command.arg("--release");
-    }
-    ensure!(command.status().context("run cargo")?.success(), "cargo could not build sts-migrate");
-    let example = env::current_exe().context("find this executable")?;
-    let program = example.ancestors().nth(2).map(|target| target.join("sts-migrate"));
-    match program {
-        Some(program) if program.exists() => Ok(program),
-        _ => bail!("there is no sts-migrate beside {}", example.display()),
     }
 }
 
