@@ -52,6 +52,8 @@ pub(super) async fn run(
     let consent = Consent { is_general: run.volumes.yes, covers_deleting: run.volumes.yes && forward.covers_deleting };
     let mut ui = Ui::new(consent, context.is_verbose);
     can_ask_or_may(&ui, run.volumes.yes, &typed.beginning(forward.subcommand))?;
+    // Before the first request: a cluster may be slow to answer.
+    ui.say("looking for the migration in both clusters");
     let mut signals = listen()?;
     let mut interrupted = signals.clone();
     let ready = async {
