@@ -5,7 +5,8 @@
 
 use crate::plan::{OrdinalPlan, Plan, SetPlan};
 use crate::record::{Direction, Record, Subject};
-use crate::world::{Read, World};
+use crate::translate::Pairs;
+use crate::world::{Kind, Read, Side, World};
 
 mod action;
 mod back;
@@ -157,6 +158,7 @@ type Flow<T> = Result<T, Next>;
 /// What one decision looks at.
 struct Decision<'a> {
     plan: &'a Plan,
+    pairs: &'a Pairs,
     set: &'a SetPlan,
     goal: &'a Goal,
     world: &'a World,
@@ -165,22 +167,23 @@ struct Decision<'a> {
 
 /// Decides what comes next.
 ///
-/// Never does I/O and remembers nothing: the same plan, goal and world give the same answer.
-pub fn decide(plan: &Plan, goal: &Goal, world: &World) -> Next {
-    match next(plan, goal, world) {
+/// `pairs` are those of the plan. Never does I/O and remembers nothing: the same plan, goal and world
+/// give the same answer.
+pub fn decide(plan: &Plan, pairs: &Pairs, goal: &Goal, world: &World) -> Next {
+    match next(plan, pairs, goal, world) {
         Ok(done) => Next::Done(done),
         Err(next) => next,
     }
 }
 
-fn next(plan: &Plan, goal: &Goal, world: &World) -> Flow<Done> {
+fn next(plan: &Plan, pairs: &Pairs, goal: &Goal, world: &World) -> Flow<Done> {
     let [set] = plan.sets.as_slice() else {
         return Err(Next::Stop(Stop::SeveralSets));
     };
     facts::base(plan, set, world)?;
     facts::same_clusters(plan, world)?;
     let record = records::settle(plan, goal, world)?;
-    let decision = Decision { plan, set, goal, world, record };
+    let decision = Decision { plan, pairs, set, goal, world, record };
     match goal.direction {
         Direction::Back => decision.back(),
         Direction::Forward => decision.forward(),
@@ -188,7 +191,27 @@ fn next(plan: &Plan, goal: &Goal, world: &World) -> Flow<Done> {
 }
 
 impl Decision<'_> {
+    /// Goes forward, and changes nothing on the strength of an old look at the sets.
+    ///
+    /// While something is waited for, watches say when a set changes. Whatever else is looked at, the
+    /// sets are looked at side by side with it, since an act is likely to follow.
     fn forward(&self) -> Flow<Done> {
+        let next = self.onward();
+        let sets = match self.has_set() {
+            true => Side::BOTH.map(|side| Read::Get(side, Kind::StatefulSet, self.set.name.clone())).to_vec(),
+            false => Vec::new(),
+        };
+        match (next, facts::refresh(self.world, sets)) {
+            (Err(Next::Look(mut reads)), Err(Next::Look(sets))) => {
+                reads.extend(sets);
+                Err(Next::Look(reads))
+            }
+            (Err(Next::Act { .. }) | Ok(_), Err(look)) => Err(look),
+            (next, _) => next,
+        }
+    }
+
+    fn onward(&self) -> Flow<Done> {
         if self.record.direction == Direction::Back {
             return Err(Next::Stop(Stop::RollbackBegun));
         }

@@ -16,6 +16,7 @@ use crate::observe::{self, Watches};
 use crate::plan::Plan;
 use crate::record::{Cutover, Direction, LastFailure, Record};
 use crate::store::{self, Gained, HeldBy, Lock, LockError, LockProgress, Untidy};
+use crate::translate::Pairs;
 use crate::ui::Ui;
 use crate::world::{Answer as Known, Kind, Read, Side, World};
 
@@ -184,6 +185,7 @@ async fn under_lock(
     let mut run = Run {
         session,
         plan,
+        pairs: Pairs::of(plan),
         goal,
         options,
         signals,
@@ -267,6 +269,7 @@ async fn make_ready(session: &Session, plan: &Plan, gained: Gained) -> Result<()
 struct Run<'a> {
     session: &'a mut Session,
     plan: &'a Plan,
+    pairs: Pairs,
     goal: &'a Goal,
     options: &'a Options,
     signals: &'a mut Signals,
@@ -301,7 +304,7 @@ impl Run<'_> {
                 return Err(Ended::Interrupted(signal));
             }
             self.session.world.clock = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-            match decide(self.plan, self.goal, &self.session.world) {
+            match decide(self.plan, &self.pairs, self.goal, &self.session.world) {
                 Next::Look(reads) => {
                     looks += 1;
                     if looks > LOOKS {

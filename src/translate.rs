@@ -6,6 +6,7 @@
 mod again;
 mod claim;
 mod metadata;
+mod pairs;
 mod remarks;
 mod service;
 mod set;
@@ -20,6 +21,7 @@ mod tables;
 
 pub use again::{claim_again, set_again, volume_again};
 pub use claim::claim;
+pub use pairs::Pairs;
 pub use remarks::remarks;
 pub use service::service;
 pub use set::set;

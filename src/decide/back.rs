@@ -146,10 +146,9 @@ impl Decision<'_> {
             }
         }
         for volume in self.set.volumes() {
-            let claim = Object(translate::claim(self.plan, volume));
-            self.refuse_changed(Kind::PersistentVolumeClaim, &volume.claim, &claim)?;
-            let wanted = Object(translate::volume(self.plan, volume));
-            self.refuse_changed(Kind::PersistentVolume, &volume.destination_volume_name, &wanted)?;
+            self.refuse_changed(Kind::PersistentVolumeClaim, &volume.claim, self.pairs.claim(volume))?;
+            let wanted = self.pairs.volume(volume);
+            self.refuse_changed(Kind::PersistentVolume, &volume.destination_volume_name, wanted)?;
         }
         Ok(())
     }

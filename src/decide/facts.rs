@@ -89,6 +89,20 @@ pub(super) fn listed(world: &World, side: Side, kind: Kind, after: Seq) -> Flow<
     }
 }
 
+/// Returns when the newest of these lists began, which all began after `after`. Those that did not are
+/// looked at side by side.
+pub(super) fn all_listed(world: &World, lists: &[(Side, Kind)], after: Seq) -> Flow<Seq> {
+    let (mut newest, mut old) = (after, Vec::new());
+    for (side, kind) in lists {
+        match listed(world, *side, *kind, after) {
+            Ok(shelf) => newest = newest.max(shelf.listed().and_then(Result::ok).unwrap_or_default()),
+            Err(Next::Look(reads)) => old.extend(reads),
+            Err(next) => return Err(next),
+        }
+    }
+    if old.is_empty() { Ok(newest) } else { Err(Next::Look(old)) }
+}
+
 /// Looks at EC2 when its newest answer for one of the volumes began at or before `after`.
 pub(super) fn volumes(world: &World, ids: &[VolumeId], after: Seq) -> Flow<()> {
     let read = Read::Volumes(ids.to_vec());

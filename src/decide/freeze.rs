@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::facts::{fresh, listed};
+use super::facts::{listed, present};
 use super::{Action, Clock, Condition, Confirmation, Decision, Flow, Next, Step, Stop, Wait, records};
 use crate::world::{Answer, Kind, Object, Side};
 
 impl Decision<'_> {
     pub(super) fn freeze(&self) -> Flow<()> {
         let name = &self.set.name;
-        let Some(found) = fresh(self.world, Side::Source, Kind::StatefulSet, name)? else {
+        let Some(found) = present(self.world, Side::Source, Kind::StatefulSet, name)? else {
             if !self.is_frozen() {
                 return Err(Next::Stop(Stop::SetVanished));
             }

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 
-use super::facts::{listed, volumes};
+use super::facts::{all_listed, volumes};
 use super::{Clock, Condition, Decision, Flow, Next, Stop, Wait};
 use crate::plan::VolumePlan;
 use crate::world::{Answer, AttachmentState, Ec2Volume, Kind, Object, Seq, Side, VolumeId, VolumeState};
@@ -19,74 +19,72 @@ const READS: usize = 2;
 
 impl Decision<'_> {
     /// Passes when these volumes are let go of by `leaving`, whose `pods` are known to be gone.
-    pub(super) fn gate(&self, leaving: Side, pods: &[String], leaving_volumes: &[&VolumePlan]) -> Flow<()> {
-        let claims = || leaving_volumes.iter().map(|volume| volume.claim.as_str()).collect::<Vec<_>>().join(", ");
+    pub(super) fn gate(&self, leaving: Side, pods: &[String], volumes: &[&VolumePlan]) -> Flow<()> {
+        let claims = || volumes.iter().map(|volume| volume.claim.as_str()).collect::<Vec<_>>().join(", ");
         let clock = Clock::Detach { what: if pods.is_empty() { claims() } else { pods.join(", ") } };
+        let clear = |in_the_way: Option<Condition>| match in_the_way {
+            Some(on) => Err(Next::Wait(Wait { on, clock: clock.clone(), poll: Vec::new() })),
+            None => Ok(()),
+        };
+        let user = || self.user(volumes);
+        let reporter = || self.reporter(leaving, volumes);
+        let attachment = || self.attachment(leaving, volumes);
+        // What is known to be in the way need not be asked for again: its watch says when it has gone.
+        clear(user().or_else(reporter).or_else(attachment))?;
         let mut after = self.world.settled;
         for pod in pods {
             if let Answer::Absent { since, .. } = self.world.get(leaving, Kind::Pod, pod) {
                 after = after.max(since);
             }
         }
-        let after = self.claims_unused(leaving_volumes, after, &clock)?;
-        let after = self.not_in_use(leaving, leaving_volumes, after, &clock)?;
-        let after = self.detached(leaving, leaving_volumes, after, &clock)?;
-        self.free(leaving_volumes, after, clock)
+        let after = all_listed(self.world, &Side::BOTH.map(|side| (side, Kind::Pod)), after)?;
+        clear(user())?;
+        let after = all_listed(self.world, &[(leaving, Kind::Node)], after)?;
+        clear(reporter())?;
+        let after = all_listed(self.world, &[(leaving, Kind::VolumeAttachment)], after)?;
+        clear(attachment())?;
+        self.free(volumes, after, clock)
     }
 
-    /// (2): returns when the newer of both lists of pods began.
-    fn claims_unused(&self, leaving: &[&VolumePlan], after: Seq, clock: &Clock) -> Flow<Seq> {
-        let claims: BTreeSet<&str> = leaving.iter().map(|volume| volume.claim.as_str()).collect();
-        let mut newest = after;
-        for side in Side::BOTH {
-            let shelf = listed(self.world, side, Kind::Pod, after)?;
-            newest = newest.max(shelf.listed().and_then(Result::ok).unwrap_or_default());
-            for pod in shelf.objects().filter(|pod| !pod.is_finished_pod()) {
-                if let Some(claim) = pod.claim_names().find(|claim| claims.contains(claim)) {
-                    let (claim, pod) = (claim.to_owned(), pod.name().to_owned());
-                    let on = Condition::ClaimUnused { side, claim, pod };
-                    return Err(Next::Wait(Wait { on, clock: clock.clone(), poll: Vec::new() }));
-                }
-            }
-        }
-        Ok(newest)
+    /// (2): returns a pod that uses one of the claims.
+    fn user(&self, volumes: &[&VolumePlan]) -> Option<Condition> {
+        let claims: BTreeSet<&str> = volumes.iter().map(|volume| volume.claim.as_str()).collect();
+        Side::BOTH.into_iter().find_map(|side| {
+            let mut pods = self.world.objects(side, Kind::Pod).filter(|pod| !pod.is_finished_pod());
+            pods.find_map(|pod| {
+                let claim = pod.claim_names().find(|claim| claims.contains(claim))?.to_owned();
+                Some(Condition::ClaimUnused { side, claim, pod: pod.name().to_owned() })
+            })
+        })
     }
 
-    /// (3): returns when the list of nodes began.
-    fn not_in_use(&self, side: Side, leaving: &[&VolumePlan], after: Seq, clock: &Clock) -> Flow<Seq> {
-        let shelf = listed(self.world, side, Kind::Node, after)?;
-        for node in shelf.objects().filter(|node| !self.goal.accept_unclean_detach.iter().any(|off| off == node.name()))
-        {
-            for used in node.array("/status/volumesInUse").iter().filter_map(|used| used.as_str()) {
+    /// (3): returns a node that reports one of the volumes in use.
+    fn reporter(&self, side: Side, volumes: &[&VolumePlan]) -> Option<Condition> {
+        let is_off = |node: &Object| self.goal.accept_unclean_detach.iter().any(|off| off == node.name());
+        self.world.objects(side, Kind::Node).filter(|node| !is_off(node)).find_map(|node| {
+            let mut used = node.array("/status/volumesInUse").iter().filter_map(|used| used.as_str());
+            used.find_map(|used| {
                 // `kubernetes.io/csi/ebs.csi.aws.com^vol-…`, in-tree `kubernetes.io/aws-ebs/aws://zone/vol-…`.
                 let handle = used.rsplit(['^', '/']).next().unwrap_or_default();
-                if leaving.iter().any(|volume| volume.volume.0 == handle) {
-                    let (node, volume) = (node.name().to_owned(), handle.to_owned());
-                    let on = Condition::NotInUse { side, node, volume };
-                    return Err(Next::Wait(Wait { on, clock: clock.clone(), poll: Vec::new() }));
-                }
-            }
-        }
-        Ok(shelf.listed().and_then(Result::ok).unwrap_or_default())
+                let volume = volumes.iter().find(|volume| volume.volume.0 == handle)?.volume.to_string();
+                Some(Condition::NotInUse { side, node: node.name().to_owned(), volume })
+            })
+        })
     }
 
-    /// (4): returns when the list of VolumeAttachments began.
-    fn detached(&self, side: Side, leaving: &[&VolumePlan], after: Seq, clock: &Clock) -> Flow<Seq> {
-        let shelf = listed(self.world, side, Kind::VolumeAttachment, after)?;
-        for attachment in shelf.objects() {
-            let volume = attached_volume(attachment);
-            if let Some(volume) = leaving.iter().find(|leaving| volume == Some(leaving.volume_name(side))) {
-                let on = Condition::Detached {
-                    side,
-                    attachment: attachment.name().to_owned(),
-                    node: attachment.text("/spec/nodeName").unwrap_or_default().to_owned(),
-                    volume: volume.volume.to_string(),
-                    error: attachment.text("/status/detachError/message").map(str::to_owned),
-                };
-                return Err(Next::Wait(Wait { on, clock: clock.clone(), poll: Vec::new() }));
-            }
-        }
-        Ok(shelf.listed().and_then(Result::ok).unwrap_or_default())
+    /// (4): returns a VolumeAttachment of one of the volumes.
+    fn attachment(&self, side: Side, volumes: &[&VolumePlan]) -> Option<Condition> {
+        self.world.objects(side, Kind::VolumeAttachment).find_map(|found| {
+            let attached = attached_volume(found)?;
+            let volume = volumes.iter().find(|volume| volume.volume_name(side) == attached)?;
+            Some(Condition::Detached {
+                side,
+                attachment: found.name().to_owned(),
+                node: found.text("/spec/nodeName").unwrap_or_default().to_owned(),
+                volume: volume.volume.to_string(),
+                error: found.text("/status/detachError/message").map(str::to_owned),
+            })
+        })
     }
 
     /// (5)

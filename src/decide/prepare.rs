@@ -204,13 +204,13 @@ impl Decision<'_> {
             if let Some(twin) = twin {
                 return Err(self.foreign(Side::Destination, Kind::PersistentVolume, twin));
             }
-            let wanted = Object(translate::volume(self.plan, volume));
-            match self.created(Kind::PersistentVolume, name, &wanted)? {
+            let wanted = self.pairs.volume(volume);
+            match self.created(Kind::PersistentVolume, name, wanted)? {
                 None => actions.push(Action::create(
                     Step::CreateVolume,
                     Side::Destination,
                     Kind::PersistentVolume,
-                    wanted.0,
+                    wanted.0.clone(),
                 )),
                 Some(found) => {
                     let policy = found.text("/spec/persistentVolumeReclaimPolicy").unwrap_or_default();
@@ -227,10 +227,10 @@ impl Decision<'_> {
     fn create_claims(&self) -> Flow<()> {
         let mut actions = Vec::new();
         for volume in self.set.volumes() {
-            let wanted = Object(translate::claim(self.plan, volume));
+            let wanted = self.pairs.claim(volume);
             let kind = Kind::PersistentVolumeClaim;
-            if self.created(kind, &volume.claim, &wanted)?.is_none() {
-                actions.push(Action::create(Step::CreateClaim, Side::Destination, kind, wanted.0));
+            if self.created(kind, &volume.claim, wanted)?.is_none() {
+                actions.push(Action::create(Step::CreateClaim, Side::Destination, kind, wanted.0.clone()));
             }
         }
         if actions.is_empty() { Ok(()) } else { Err(Next::Act { actions, needs: None }) }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::facts::{CLUSTER_NAMESPACE, fresh, listed, present, refresh, volumes};
+use super::facts::{CLUSTER_NAMESPACE, listed, present, refresh, volumes};
 use super::gate::{attached_volume, ids};
 use super::prepare::RETAIN;
 use super::{Action, Clock, Command, Condition, Confirmation, Decision, Done, Flow, Next, Step, Stop, Verb, Wait};
@@ -52,7 +52,7 @@ impl Decision<'_> {
 
     fn destination_set(&self) -> Flow<&Object> {
         let name = &self.set.name;
-        fresh(self.world, Side::Destination, Kind::StatefulSet, name)?.ok_or_else(|| {
+        present(self.world, Side::Destination, Kind::StatefulSet, name)?.ok_or_else(|| {
             Next::Stop(Stop::Missing { side: Side::Destination, kind: "StatefulSet", name: name.clone() })
         })
     }

@@ -67,7 +67,7 @@ impl State {
         let mut wanted = Vec::new();
         for _ in 0..20 {
             self.simulation.world(&mut world);
-            match decide(&self.simulation.plan, &goal, &world) {
+            match decide(&self.simulation.plan, &self.simulation.pairs, &goal, &world) {
                 Next::Look(reads) => wanted = reads,
                 next => return next,
             }

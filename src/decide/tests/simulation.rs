@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::decide::{Action, Verb};
 use crate::fixtures;
 use crate::plan::Plan;
+use crate::translate::Pairs;
 use crate::world::{
     Attachment, AttachmentState, Ec2Volume, Kind, Object, Side, VolumeFacts, VolumeId, VolumeState, World,
 };
@@ -31,6 +32,7 @@ type Key = (Side, Kind, String);
 #[derive(Clone, Debug)]
 pub(super) struct Simulation {
     pub(super) plan: Arc<Plan>,
+    pub(super) pairs: Arc<Pairs>,
     objects: BTreeMap<Key, Arc<Value>>,
     born: BTreeMap<Key, u32>,
     pub(super) volumes: BTreeMap<VolumeId, Place>,
@@ -120,8 +122,14 @@ impl Simulation {
                 (id, if volume.attachments.is_empty() { Place::Available } else { Place::Attached(Side::Source) })
             })
             .collect();
-        let mut simulation =
-            Simulation { plan: Arc::new(plan), objects, born: BTreeMap::new(), volumes, violation: None };
+        let mut simulation = Simulation {
+            pairs: Arc::new(Pairs::of(&plan)),
+            plan: Arc::new(plan),
+            objects,
+            born: BTreeMap::new(),
+            volumes,
+            violation: None,
+        };
         simulation.settle();
         simulation
     }

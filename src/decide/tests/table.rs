@@ -10,20 +10,20 @@ use crate::record::{Outcome, Record, Subject, stem};
 use crate::world::{Kind, Read, Side, Unknown, VolumeId, World};
 
 /// A run without faults: the tool acts whenever it may, the clusters move whenever it waits.
-struct Run {
-    simulation: Simulation,
-    goal: Goal,
+pub(super) struct Run {
+    pub(super) simulation: Simulation,
+    pub(super) goal: Goal,
     steps: Vec<Step>,
     questions: Vec<Confirmation>,
     commands: Vec<Command>,
 }
 
 impl Run {
-    fn new(plan: Plan, goal: Goal) -> Run {
+    pub(super) fn new(plan: Plan, goal: Goal) -> Run {
         Run { simulation: Simulation::new(plan), goal, steps: Vec::new(), questions: Vec::new(), commands: Vec::new() }
     }
 
-    fn world(&self) -> World {
+    pub(super) fn world(&self) -> World {
         let mut world = World::default();
         world.clock = "2025-01-02T03:04:05Z".to_owned();
         world.commands_done = self.commands.iter().cloned().collect();
@@ -34,7 +34,7 @@ impl Run {
     fn next(&self) -> Next {
         let mut world = self.world();
         loop {
-            match decide(&self.simulation.plan, &self.goal, &world) {
+            match decide(&self.simulation.plan, &self.simulation.pairs, &self.goal, &world) {
                 Next::Look(_) => self.simulation.world(&mut world),
                 next => return next,
             }
@@ -42,7 +42,7 @@ impl Run {
     }
 
     /// Goes on until `stop` says so, or the end.
-    fn until(&mut self, stop: impl Fn(&Next) -> bool) -> Next {
+    pub(super) fn until(&mut self, stop: impl Fn(&Next) -> bool) -> Next {
         for _ in 0..500 {
             let next = self.next();
             if stop(&next) {
@@ -77,7 +77,7 @@ impl Run {
         self.until(|_| false)
     }
 
-    fn until_step(&mut self, step: Step) -> Next {
+    pub(super) fn until_step(&mut self, step: Step) -> Next {
         self.until(|next| matches!(next, Next::Act { actions, .. } if actions.iter().any(|action| action.step == step)))
     }
 
@@ -453,7 +453,7 @@ fn a_pod_that_came_back_in_the_source_stops() {
     world.seq += 1;
     let seq = world.seq;
     world.shelf_mut(Side::Source, Kind::Pod).put(seq, "web-0", Ok(Some(pod)));
-    let next = decide(&run.simulation.plan, &run.goal, &world);
+    let next = decide(&run.simulation.plan, &run.simulation.pairs, &run.goal, &world);
     assert!(matches!(stop(next), Stop::PodReturned { .. }));
 }
 
@@ -532,7 +532,7 @@ fn a_refused_read_stops_and_a_passing_one_waits() {
         let seq = world.seq;
         let unknown = Unknown { reason: reason.to_owned(), passing };
         world.shelf_mut(Side::Source, Kind::PersistentVolume).put_list_unknown(seq, unknown);
-        let next = decide(&run.simulation.plan, &run.goal, &world);
+        let next = decide(&run.simulation.plan, &run.simulation.pairs, &run.goal, &world);
         match passing {
             false => assert!(matches!(stop(next), Stop::Refused { .. })),
             true => assert!(matches!(next, Next::Wait(wait) if matches!(wait.on, Condition::Answer { .. }))),

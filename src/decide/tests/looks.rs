@@ -1,0 +1,56 @@
+//! What is looked at again after a wait, and what is not.
+
+use std::collections::BTreeSet;
+
+use super::table::Run;
+use crate::decide::{Condition, Goal, Next, Step, Until, decide};
+use crate::fixtures;
+use crate::world::{Kind, Read, Side};
+
+/// Returns the decision on what was all seen before the last wait.
+fn after_a_wait(run: &Run) -> Next {
+    let mut world = run.world();
+    world.settled = world.seq;
+    decide(&run.simulation.plan, &run.simulation.pairs, &run.goal, &world)
+}
+
+fn looks(next: Next) -> BTreeSet<Read> {
+    match next {
+        Next::Look(reads) => reads.into_iter().collect(),
+        other => panic!("no look but {other:?}"),
+    }
+}
+
+fn on_both(read: impl Fn(Side) -> Read) -> BTreeSet<Read> {
+    Side::BOTH.into_iter().map(read).collect()
+}
+
+fn sets() -> BTreeSet<Read> {
+    on_both(|side| Read::Get(side, Kind::StatefulSet, fixtures::SET.to_owned()))
+}
+
+#[test]
+fn nothing_is_changed_on_an_old_look_at_the_sets() {
+    for step in [Step::RetainVolume, Step::CreateClaim, Step::Freeze, Step::DeletePod, Step::Grow] {
+        let mut run = Run::new(fixtures::plan(2, 1), Goal::forward(Until::Swing));
+        run.until_step(step);
+        assert!(sets().is_subset(&looks(after_a_wait(&run))), "{step:?}");
+    }
+}
+
+#[test]
+fn the_gate_looks_at_pods_and_sets_side_by_side() {
+    let mut run = Run::new(fixtures::plan(2, 1), Goal::forward(Until::Swing));
+    run.until_step(Step::Grow);
+    assert_eq!(looks(after_a_wait(&run)), &sets() | &on_both(|side| Read::List(side, Kind::Pod)));
+}
+
+/// Its watch says when it has gone, and then the gate asks for everything.
+#[test]
+fn what_is_known_to_be_in_the_way_is_waited_for_without_asking_again() {
+    let mut run = Run::new(fixtures::plan(2, 1), Goal::forward(Until::Swing));
+    let is_attached = |next: &Next| matches!(next, Next::Wait(wait) if matches!(wait.on, Condition::Detached { .. }));
+    let waits = run.until(is_attached);
+    assert!(is_attached(&waits), "{waits:?}");
+    assert_eq!(after_a_wait(&run), waits);
+}
