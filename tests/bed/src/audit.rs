@@ -52,13 +52,18 @@ pub(crate) fn mark(log: &Path) -> Result<Mark> {
 
 /// Returns the events of a log from a mark on, as the API server wrote them.
 ///
-/// A line that is being written is left for the next read.
+/// A line that is being written is left for the next read. One that was being written when the mark
+/// was set is older than the mark: its rest is left out.
 pub(crate) fn read(log: &Path, from: Mark) -> Result<Vec<Value>> {
     let mut file = File::open(log).with_context(|| format!("open {}", log.display()))?;
-    file.seek(SeekFrom::Start(from.0))?;
+    // From the byte before the mark on: a newline, unless the mark is within a line.
+    file.seek(SeekFrom::Start(from.0.saturating_sub(1)))?;
     let mut reader = BufReader::new(file);
     let mut events = Vec::new();
     let mut line = Vec::new();
+    if from.0 > 0 {
+        reader.read_until(b'\n', &mut line).with_context(|| format!("read {}", log.display()))?;
+    }
     loop {
         line.clear();
         reader.read_until(b'\n', &mut line).with_context(|| format!("read {}", log.display()))?;
@@ -84,6 +89,17 @@ mod tests {
         fs::write(&log, "{\"verb\":\"get\"}\n{\"verb\":\"li").unwrap();
         let events = read(&log, Mark::default()).unwrap();
         assert_eq!(events, [json!({"verb": "get"})]);
+    }
+
+    #[test]
+    fn a_mark_within_a_line_leaves_its_rest_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("audit.log");
+        fs::write(&log, "{\"verb\":\"get\"}\n{\"verb\":\"li").unwrap();
+        let mark = mark(&log).unwrap();
+        assert!(read(&log, mark).unwrap().is_empty());
+        fs::write(&log, "{\"verb\":\"get\"}\n{\"verb\":\"list\"}\n{\"verb\":\"watch\"}\n").unwrap();
+        assert_eq!(read(&log, mark).unwrap(), [json!({"verb": "watch"})]);
     }
 
     #[test]
