@@ -115,7 +115,7 @@ async fn not_accused(bed: &'static Bed, name: &str, reach: Reach, together: bool
     let tool = bed.take_tool();
     let order = if together { Order::Together } else { Order::OneByOne };
     let case = Case::for_workload(bed, &tool, &fixture.workload, &fixture.destination).await?;
-    let case = case.without_state().ordered(order).expecting(end_of(reach));
+    let case = case.ordered(order).expecting(end_of(reach));
     mover::run(bed, Job { together, ..fixture.job(&tool.user, &tool.access_key, reach) }).await?;
     case.assert_clean(bed).await?;
     fixture.take_down(bed).await
@@ -126,7 +126,7 @@ async fn accused(bed: &'static Bed, mistake: Mistake) -> Result<()> {
     let tool = bed.take_tool();
     let order = if mistake.together() { Order::Together } else { Order::OneByOne };
     let case = Case::for_workload(bed, &tool, &fixture.workload, &fixture.destination).await?;
-    let mut case = case.without_state().ordered(order).expecting(end_of(mistake.reach()));
+    let mut case = case.ordered(order).expecting(end_of(mistake.reach()));
     let mut user = tool.user.clone();
     if mistake == Mistake::ErrorTakenForAbsence {
         user = bed.take_restricted();
@@ -157,7 +157,6 @@ async fn lost_content(bed: &'static Bed) -> Result<()> {
     let fixture = Fixture::put_up(bed, "lost-content", &["data"]).await?;
     let tool = bed.take_tool();
     let case = Case::for_workload(bed, &tool, &fixture.workload, &fixture.destination).await?;
-    let case = case.without_state();
     let client = bed.client(Cluster::A, users::ADMIN).await?;
     let control = ec2::Control::new(bed.ec2_url());
     for (_, volume) in fixture.workload.volumes(&client).await? {
@@ -196,6 +195,8 @@ fn all_but_attachments() -> Vec<PolicyRule> {
     };
     vec![
         rule("", &["namespaces", "nodes", "pods", "services", "persistentvolumes", "persistentvolumeclaims"]),
+        rule("", &["configmaps", "secrets"]),
+        rule("coordination.k8s.io", &["leases"]),
         rule("apps", &["statefulsets", "controllerrevisions"]),
     ]
 }

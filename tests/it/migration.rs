@@ -417,7 +417,7 @@ async fn no_terminal(bed: &'static Bed) -> Result<()> {
     // `--yes` does not choose the order.
     let ended = stage.run("run", &["--yes"]).await?.expect_code(2);
     ensure!(ended.stderr.contains("--order"), "{}", ended.stderr);
-    stage.end(case.without_state().expecting(Expected::Untouched)).await
+    stage.end(case.expecting(Expected::Untouched)).await
 }
 
 async fn other_choices(bed: &'static Bed) -> Result<()> {

@@ -31,6 +31,7 @@ mod ending;
 mod event;
 mod evidence;
 mod gate;
+mod holders;
 #[cfg(test)]
 mod made;
 mod owners;

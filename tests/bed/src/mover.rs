@@ -2,7 +2,7 @@
 //!
 //! It exists to prove the judge before and besides the program under test: the careful mover must
 //! not be accused, and each [`Mistake`] must be, of just the invariant that it breaks. It shares no
-//! code with the program, keeps no lock, plan or record, and asks nobody.
+//! code with the program, and asks nobody.
 
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ mod gate;
 mod mistake;
 mod side;
 mod source;
+mod state;
 mod translate;
 
 pub use mistake::{Mistake, Reach};
@@ -91,7 +92,10 @@ pub async fn run(bed: &Bed, job: Job) -> Result<()> {
     let ec2 = Describe::new(bed.ec2_url(), &job.access_key);
     let before = look(&a, &ec2, &job.set).await.context("look at the set")?;
     let mover = Mover { job, a, b, ec2, before };
-    mover.move_it().await
+    mover.begin().await.context("begin")?;
+    let moved = mover.move_it().await;
+    mover.end(&moved).await.context("end")?;
+    moved
 }
 
 async fn look(a: &Side, ec2: &Describe, set: &str) -> Result<Before> {
@@ -140,6 +144,9 @@ impl Mover {
         if self.job.reach == Reach::Prepared {
             return Ok(());
         }
+        if self.makes(Mistake::PodStoppedTwice) {
+            self.stop_with_successor(self.start()).await.context("stop the pod before the freeze")?;
+        }
         self.freeze().await.context("freeze A")?;
         let moved = match self.job.reach {
             Reach::Prepared | Reach::Frozen => 0,
@@ -166,6 +173,9 @@ impl Mover {
         if !self.makes(Mistake::PodLeftRunning) {
             self.stop(ordinal).await.context("stop the pod in A")?;
             self.pass_gate(&self.a, ordinal).await.context("await the volumes")?;
+        }
+        if self.makes(Mistake::WorkAfterFailure) {
+            self.note_failure("the volumes took too long").await?;
         }
         let replicas =
             if self.makes(Mistake::ScaleBeyondHandedOver) { self.replicas() } else { ordinal - self.start() + 1 };

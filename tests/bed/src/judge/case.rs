@@ -76,8 +76,8 @@ pub struct Case {
     pub services: BTreeSet<String>,
     /// Storage classes that get another name in the destination.
     pub classes: BTreeMap<String, String>,
-    /// Whether lock, plan and record in the clusters are expected (the scripted mover has none).
-    pub keeps_state: bool,
+    /// Nodes of which the operator said that they are off: what they last reported proves nothing.
+    pub excused_nodes: BTreeSet<String>,
     /// Pods that the test itself disturbs: their deaths and restarts prove nothing.
     pub excused_pods: BTreeSet<String>,
     /// Other sets of the namespace that the test moves, too: their objects are no bystanders.
@@ -107,9 +107,9 @@ impl Case {
         self
     }
 
-    /// Returns the case for a mover that keeps no lock, plan or record in the clusters.
-    pub fn without_state(mut self) -> Case {
-        self.keeps_state = false;
+    /// Returns the case with a node that the operator says is off (`--accept-unclean-detach`).
+    pub fn excusing_node(mut self, node: &str) -> Case {
+        self.excused_nodes.insert(node.to_owned());
         self
     }
 

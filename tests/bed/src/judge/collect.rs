@@ -21,6 +21,7 @@ use serde_json::Value;
 use crate::workload::Workload;
 use crate::{Bed, Cluster, Tool, ec2, users};
 
+use super::holders::VOLUMES_IN_USE;
 use super::{Case, Event, Evidence, Expected, Object, Order, SetVolume, Snapshot, judge};
 
 impl Evidence {
@@ -104,7 +105,7 @@ impl Case {
             volumes: Vec::new(),
             services: BTreeSet::new(),
             classes: BTreeMap::new(),
-            keeps_state: true,
+            excused_nodes: BTreeSet::new(),
             excused_pods: BTreeSet::new(),
             other_sets: BTreeSet::new(),
             before: look(bed, source, destination).await?,
@@ -215,7 +216,8 @@ fn in_order(events: Vec<Event>, case: &Case) -> Vec<Event> {
     for event in events {
         let needed = case.users.contains(&event.user)
             || event.namespace == case.namespace(event.cluster)
-            || (cluster_wide.contains(&event.resource.as_str()) && event.is_write());
+            || (cluster_wide.contains(&event.resource.as_str()) && event.is_write())
+            || event.assigns(&VOLUMES_IN_USE).is_some();
         if !needed {
             continue;
         }

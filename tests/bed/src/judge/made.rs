@@ -118,7 +118,7 @@ impl Made {
             volumes,
             services: BTreeSet::from(["web".to_owned()]),
             classes: BTreeMap::new(),
-            keeps_state: false,
+            excused_nodes: BTreeSet::new(),
             excused_pods: BTreeSet::new(),
             other_sets: BTreeSet::new(),
             before,

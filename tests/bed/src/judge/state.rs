@@ -22,9 +22,6 @@ const RECORD: [&str; 2] = ["data", "record.yaml"];
 /// I-12: the plan is in both clusters before the first change, and stays until the outcome is
 /// written down in both.
 pub(super) fn i12_plan_while_it_matters(view: &View<'_>) -> Vec<Violation> {
-    if !view.case.keeps_state {
-        return Vec::new();
-    }
     let mut violations = Vec::new();
     if let Some(first) = view.acts().find(|event| !is_own(event) && !is_create_of(event, "namespaces")) {
         for cluster in Cluster::BOTH {
@@ -186,7 +183,6 @@ mod tests {
     #[test]
     fn i12_wants_the_plan_first_in_both_clusters() {
         let mut made = Made::new();
-        made.case.keeps_state = true;
         made.write(1, TOOL, Cluster::A, "create", "secrets", "a-space", "sts-migrate-web-1", json!({}));
         made.retain_all(3);
         made.rejects(i12_plan_while_it_matters, "no plan is in b");
@@ -197,7 +193,6 @@ mod tests {
     #[test]
     fn i12_wants_the_outcome_before_the_plan_goes() {
         let mut made = Made::new();
-        made.case.keeps_state = true;
         record(&mut made, 1, Cluster::A, "{outcome: Completed}");
         record(&mut made, 1, Cluster::B, "{outcome: null}");
         made.delete(5, Cluster::A, "secrets", "a-space", "sts-migrate-web-1");

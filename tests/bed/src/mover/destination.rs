@@ -7,12 +7,8 @@ use super::side::{Kind, text, until};
 use super::{Mistake, Mover};
 
 impl Mover {
-    /// Creates namespace, Service, volumes, claims and, when all are bound, the set at rest.
+    /// Creates Service, volumes, claims and, when all are bound, the set at rest.
     pub(super) async fn furnish(&self) -> Result<()> {
-        if self.b.find(Kind::Namespace, &self.b.namespace).await?.is_none() {
-            let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.b.namespace}});
-            self.b.create(Kind::Namespace, namespace).await?;
-        }
         if let Some(service) = &self.before.service {
             self.b.create(Kind::Service, self.service_in_b(service)).await?;
         }

@@ -28,8 +28,14 @@ impl Mover {
             }
         }
         for pair in self.pairs_of(ordinal) {
-            self.await_no_other_pod(side, pair).await?;
-            self.await_unused(side, pair).await?;
+            if !self.makes(Mistake::OtherPodsIgnored) {
+                for either in [&self.a, &self.b] {
+                    self.await_no_other_pod(either, pair).await?;
+                }
+            }
+            if !self.makes(Mistake::NodesIgnored) {
+                self.await_unused(side, pair).await?;
+            }
             if self.makes(Mistake::AvailableReadTooEarly) {
                 self.await_free(pair).await?;
                 self.await_no_attachment(side, pair).await?;

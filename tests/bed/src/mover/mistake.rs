@@ -75,11 +75,21 @@ pub enum Mistake {
     BackWithoutGate,
     /// B's claims and volumes are forgotten on the way back.
     DestinationLeftBehind,
+    /// The plan is in A only.
+    PlanInOneClusterOnly,
+    /// The pod in A is deleted before the freeze, and then its successor.
+    PodStoppedTwice,
+    /// A failure is written into the record, and then B grows.
+    WorkAfterFailure,
+    /// Nobody looks whether another pod uses the claim.
+    OtherPodsIgnored,
+    /// Nobody looks whether a node still has the volume in use.
+    NodesIgnored,
 }
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Mistake; 26] = [
+    pub const ALL: [Mistake; 31] = [
         Mistake::NoRetain,
         Mistake::BackgroundDeleteOfSet,
         Mistake::NoGate,
@@ -106,6 +116,11 @@ impl Mistake {
         Mistake::SurvivorRestarted,
         Mistake::BackWithoutGate,
         Mistake::DestinationLeftBehind,
+        Mistake::PlanInOneClusterOnly,
+        Mistake::PodStoppedTwice,
+        Mistake::WorkAfterFailure,
+        Mistake::OtherPodsIgnored,
+        Mistake::NodesIgnored,
     ];
 
     /// Returns the invariant that it breaks.
@@ -119,15 +134,20 @@ impl Mistake {
             Mistake::NoGate
             | Mistake::AvailableReadTooEarly
             | Mistake::ScaleBeyondHandedOver
-            | Mistake::BackWithoutGate => "I-6",
+            | Mistake::BackWithoutGate
+            | Mistake::OtherPodsIgnored
+            | Mistake::NodesIgnored => "I-6",
             Mistake::SetBeforeClaims | Mistake::SetWithReplicas => "I-7",
             Mistake::NextBeforeAvailable => "I-8",
             Mistake::PodDeletedWithoutPreconditions | Mistake::ForceDelete | Mistake::FinalizerStripped => "I-9",
             Mistake::BackgroundDeleteOfSet => "I-10",
             Mistake::DanglingOwner => "I-11",
+            Mistake::PlanInOneClusterOnly => "I-12",
             Mistake::WrongZone => "I-13",
+            Mistake::PodStoppedTwice => "I-14",
             Mistake::DestinationLeftBehind => "I-15",
             Mistake::SourceLeftBehind => "I-16",
+            Mistake::WorkAfterFailure => "I-18",
             Mistake::SurvivorRestarted => "I-19",
             Mistake::BystanderTouched => "I-21",
             Mistake::ErrorTakenForAbsence => "I-22",
@@ -138,7 +158,8 @@ impl Mistake {
     /// Returns the invariants that break with it, now or by chance.
     pub fn entails(self) -> &'static [&'static str] {
         match self {
-            Mistake::NoRetain => &["I-8"],
+            // The set is still there when it is deleted for the first time.
+            Mistake::NoRetain | Mistake::PodStoppedTwice => &["I-8"],
             // Until the garbage collector has taken them, its pods have an owner that is gone.
             Mistake::BackgroundDeleteOfSet => &["I-11"],
             Mistake::ErrorTakenForAbsence | Mistake::SetWithReplicas | Mistake::PodLeftRunning => &["I-6"],
@@ -160,7 +181,8 @@ impl Mistake {
             | Mistake::BystanderTouched
             | Mistake::SetBeforeClaims
             | Mistake::SetWithReplicas
-            | Mistake::WrongZone => Reach::Prepared,
+            | Mistake::WrongZone
+            | Mistake::PlanInOneClusterOnly => Reach::Prepared,
             Mistake::BackgroundDeleteOfSet | Mistake::DanglingOwner => Reach::Frozen,
             Mistake::VolumesSwapped | Mistake::NextBeforeAvailable => Reach::Moved,
             Mistake::SourceLeftBehind => Reach::Finalized,

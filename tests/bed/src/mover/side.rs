@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
-use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service,
+};
 use k8s_openapi::api::storage::v1::VolumeAttachment;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{ApiResource, DynamicObject};
@@ -30,6 +33,9 @@ pub(super) enum Kind {
     Volume,
     Attachment,
     Service,
+    Lease,
+    Plan,
+    Record,
 }
 
 impl Kind {
@@ -44,6 +50,9 @@ impl Kind {
             Kind::Volume => ApiResource::erase::<PersistentVolume>(&()),
             Kind::Attachment => ApiResource::erase::<VolumeAttachment>(&()),
             Kind::Service => ApiResource::erase::<Service>(&()),
+            Kind::Lease => ApiResource::erase::<Lease>(&()),
+            Kind::Plan => ApiResource::erase::<Secret>(&()),
+            Kind::Record => ApiResource::erase::<ConfigMap>(&()),
         }
     }
 

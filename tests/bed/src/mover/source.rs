@@ -78,6 +78,18 @@ impl Mover {
         Ok(true)
     }
 
+    /// Deletes the pod of an ordinal while the set still heals it, and waits for its successor.
+    pub(super) async fn stop_with_successor(&self, ordinal: i64) -> Result<()> {
+        let pod = self.pod(ordinal);
+        let before = self.a.get(Kind::Pod, &pod).await?;
+        self.stop(ordinal).await?;
+        until(format_args!("a successor of {pod}"), self.job.patience, async || {
+            let found = self.a.find(Kind::Pod, &pod).await?;
+            Ok(found.is_some_and(|found| found["metadata"]["uid"] != before["metadata"]["uid"]))
+        })
+        .await
+    }
+
     /// Deletes the pod of an ordinal in A.
     pub(super) async fn stop(&self, ordinal: i64) -> Result<()> {
         let pod = self.pod(ordinal);
