@@ -141,6 +141,10 @@ fn operator(bed: &Bed, user: &str, access_key: &str) -> Result<Operator> {
         renamed["name"] = name.into();
         contexts.push(renamed);
     }
+    // The document of the examples names a file of its own for the destination.
+    let mut new = kubeconfig.clone();
+    new["current-context"] = "new".into();
+    std::fs::write(operator.home().join("new.kubeconfig"), serde_yaml::to_string(&new)?)?;
     let file = operator.home().join("kubeconfig");
     std::fs::write(&file, serde_yaml::to_string(&kubeconfig)?)?;
     operator.set("KUBECONFIG", file);
