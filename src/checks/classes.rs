@@ -116,10 +116,16 @@ fn one(case: &Case<'_>, class: &str, user: &str) -> Option<Finding> {
     })
 }
 
+/// Returns a parameter's name as the CSI driver has it; the in-tree plugin's differs for the file system, as
+/// Kubernetes' own CSI translation has it.
+fn parameter(key: String) -> String {
+    if key.eq_ignore_ascii_case("fstype") { "csi.storage.k8s.io/fstype".to_owned() } else { key }
+}
+
 fn differences(source: &Object, found: &Object) -> Vec<String> {
     let parameters = |class: &Object| -> BTreeMap<String, String> {
         let map = class.at("/parameters").and_then(|map| map.as_object()).cloned().unwrap_or_default();
-        map.into_iter().map(|(key, value)| (key, value.as_str().unwrap_or_default().to_owned())).collect()
+        map.into_iter().map(|(key, value)| (parameter(key), value.as_str().unwrap_or_default().to_owned())).collect()
     };
     let (left, right) = (parameters(source), parameters(found));
     let mut keys: Vec<&String> = left.keys().chain(right.keys()).collect();

@@ -192,6 +192,9 @@ fn another_provisioner_blocks_and_other_parameters_warn() {
     };
     edit(|class| class["provisioner"] = "efs.csi.aws.com".into()).one("PF-27", Level::Blocks);
     edit(|class| class["provisioner"] = "kubernetes.io/aws-ebs".into()).passes();
+    let mut bench = edit(|class| class["parameters"]["csi.storage.k8s.io/fstype"] = "xfs".into());
+    bench.edit(Side::Source, Kind::StorageClass, "gp3", |class| class["parameters"]["fsType"] = "xfs".into());
+    bench.passes();
     let bench = edit(|class| class["parameters"]["encrypted"] = "true".into());
     assert!(bench.one("PF-27", Level::Warns).what.contains("encrypted true instead of nothing"));
     let mut bench = Bench::fine();
