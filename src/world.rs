@@ -13,6 +13,7 @@ mod kind;
 mod object;
 mod quantity;
 
+pub(crate) use claims::template_claims;
 pub use claims::{CLASS_ANNOTATION, claim_name, idle_claims};
 pub use ec2::{Attachment, AttachmentState, Ec2Volume, VolumeAnswer, VolumeFacts, VolumeState};
 pub use kind::Kind;

@@ -1,7 +1,7 @@
 //! What stays in the source cluster after finalize: not the program's to remove, and easy to forget.
 
 use crate::plan::{ServiceKinship, kinship};
-use crate::world::{Kind, Object, Read, Side, World};
+use crate::world::{Kind, Object, Read, Side, World, template_claims};
 
 /// Label by which Helm marks what it manages (its value there is `Helm`).
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -10,7 +10,10 @@ const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 const HELM_RELEASE: &str = "meta.helm.sh/release-name";
 
 /// Kinds that are looked through.
-const KINDS: [Kind; 6] = [
+const KINDS: [Kind; 9] = [
+    Kind::Pod,
+    Kind::PersistentVolumeClaim,
+    Kind::StatefulSet,
     Kind::Service,
     Kind::Ingress,
     Kind::PodDisruptionBudget,
@@ -21,12 +24,17 @@ const KINDS: [Kind; 6] = [
 
 /// Returns the reads on which [`left_in_source`] rests.
 pub(crate) fn needed() -> Vec<Read> {
-    KINDS.into_iter().chain([Kind::Pod]).map(|kind| Read::List(Side::Source, kind)).collect()
+    KINDS.map(|kind| Read::List(Side::Source, kind)).to_vec()
 }
 
 /// Returns what of a set stays in A, for people. `set` is the set as A had it.
 pub(crate) fn left_in_source(set: &Object, world: &World) -> Vec<String> {
     let mut left = Vec::new();
+    // Idle claims that were to stay; they are a new set's as soon as there is one.
+    if world.object(Side::Source, Kind::StatefulSet, set.name()).is_none() {
+        let claims = template_claims(set, Side::Source, world).into_iter();
+        left.extend(claims.map(|(_, claim)| format!("PersistentVolumeClaim {} with its volume", claim.name())));
+    }
     for kind in [Kind::Service, Kind::Ingress] {
         for object in world.objects(Side::Source, kind) {
             let words = match kinship(set, object, world) {
@@ -73,4 +81,23 @@ fn selects(budget: &Object, set: &Object) -> bool {
     };
     let labels = set.at("/spec/template/metadata/labels");
     wanted.iter().all(|(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::left_in_source;
+    use crate::fixtures;
+    use crate::world::{Kind, Object, Side, World};
+
+    #[test]
+    fn claims_that_were_to_stay_are_named_until_a_new_set_has_them() {
+        let plan = fixtures::plan(2, 1);
+        let set = &plan.sets[0].before;
+        let mut world = World::default();
+        let claims = [fixtures::claim_json(7, 0)].map(Object);
+        world.shelf_mut(Side::Source, Kind::PersistentVolumeClaim).put_list(1, claims);
+        assert_eq!(left_in_source(set, &world), ["PersistentVolumeClaim data-web-7 with its volume"]);
+        world.shelf_mut(Side::Source, Kind::StatefulSet).put_list(1, [set.clone()]);
+        assert!(left_in_source(set, &world).is_empty());
+    }
 }

@@ -54,6 +54,13 @@ impl Object {
 pub fn idle_claims<'a>(set: &Object, side: Side, world: &'a World) -> Vec<&'a Object> {
     let first = set.first_ordinal();
     let range = first..first + set.replicas();
+    let claims = template_claims(set, side, world).into_iter();
+    claims.filter(|(ordinal, _)| !range.contains(ordinal)).map(|(_, claim)| claim).collect()
+}
+
+/// Returns the claims of a set's templates that are there with their ordinals, whatever these are, by
+/// template, then ascending.
+pub(crate) fn template_claims<'a>(set: &Object, side: Side, world: &'a World) -> Vec<(i64, &'a Object)> {
     let mut found = Vec::new();
     for template in set.claim_templates() {
         let stem = format!("{template}-{}-", set.name());
@@ -63,11 +70,11 @@ pub fn idle_claims<'a>(set: &Object, side: Side, world: &'a World) -> Vec<&'a Ob
                 let ordinal: i64 = claim.name().strip_prefix(&stem)?.parse().ok()?;
                 // Only a name that the controller would construct: `data-web-07` is nobody's.
                 let is_constructed = ordinal >= 0 && claim.name() == claim_name(template, set.name(), ordinal);
-                (is_constructed && !range.contains(&ordinal)).then_some((ordinal, claim))
+                is_constructed.then_some((ordinal, claim))
             })
             .collect();
         of_template.sort_by_key(|(ordinal, _)| *ordinal);
-        found.extend(of_template.into_iter().map(|(_, claim)| claim));
+        found.extend(of_template);
     }
     found
 }
