@@ -113,6 +113,8 @@ pub enum Step {
     RestorePolicy,
     /// Take our annotations off.
     RemoveMark,
+    /// Going back: take them off a Service in B that stays, as another set uses it.
+    LeaveService,
     /// Delete the stored plan.
     DropPlan,
     /// Going back: set B's replicas to 0.

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::facts::{fresh, listed, present, refresh, volumes};
 use super::freeze::{gone, set_differences};
@@ -316,12 +316,10 @@ impl Decision<'_> {
         let sets = listed(self.world, side, Kind::StatefulSet, 0)?;
         let mut actions = Vec::new();
         for (kind, found) in services {
-            let is_used = sets
-                .objects()
-                .any(|set| set.name() != self.set.name && set.text("/spec/serviceName") == Some(found.name()));
-            if is_used {
+            let others = sets.objects().filter(|set| set.name() != self.set.name);
+            if kind == Kind::Service && others.into_iter().any(|set| uses(set, found)) {
                 let patch = json!({ "metadata": { "annotations": { MIGRATION_ANNOTATION: null } } });
-                actions.push(Action::patch(Step::RemoveMark, side, kind, found, patch));
+                actions.push(Action::patch(Step::LeaveService, side, kind, found, patch));
             } else if found.is_terminating() {
                 return Err(gone(side, kind, &[found]));
             } else {
@@ -470,4 +468,14 @@ fn foreign_data(kind: Kind, found: &Object) -> Next {
 
 fn is_ordinal(rest: Option<&str>) -> bool {
     rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Returns whether a set uses a Service: as its governing one, or because it leads to the set's pods.
+fn uses(set: &Object, service: &Object) -> bool {
+    let labels = set.at("/spec/template/metadata/labels");
+    let selector = service.at("/spec/selector").and_then(Value::as_object).filter(|selector| !selector.is_empty());
+    set.text("/spec/serviceName") == Some(service.name())
+        || selector.is_some_and(|selector| {
+            selector.iter().all(|(key, value)| labels.is_some_and(|labels| labels.get(key) == Some(value)))
+        })
 }

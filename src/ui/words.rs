@@ -57,6 +57,7 @@ fn sentence(group: &[&Action]) -> String {
         | Step::DeleteBrokenClaim => format!("delete {things} {place}"),
         Step::RestorePolicy => format!("give {things} {place} the original policy"),
         Step::RemoveMark => format!("take our annotations off {things} {place}"),
+        Step::LeaveService => format!("leave {things} {place}: another set there uses it"),
         Step::DropPlan => format!("delete the stored plan {place}"),
         Step::MarkRevision => format!("mark {things} {place}"),
         Step::RecreateVolume | Step::RecreateClaim => format!("recreate {things} {place}"),
@@ -127,7 +128,7 @@ fn of_set(confirmation: &Confirmation, plan: &Plan, set: &SetPlan, world: &World
     match confirmation {
         Confirmation::Freeze => vec![
             format!("freeze: the object StatefulSet {name} in {source} is deleted; nothing goes down"),
-            format!("  its {} {} run on, its {} stay bound", noun(pods.len(), "pod"), names(&pods), claims(set)),
+            stays(set, &pods),
             "  from then on no controller heals these pods until they have moved, or you roll back".to_owned(),
         ],
         Confirmation::Pod(ordinal) => {
@@ -232,10 +233,16 @@ fn healer(set: &SetPlan, world: &World) -> Option<String> {
     Some(format!("  since {frozen_at} pods that are still in the source have no controller that would heal them"))
 }
 
-fn claims(set: &SetPlan) -> String {
-    let claims: Vec<&str> =
-        set.ordinals.iter().flat_map(|ordinal| &ordinal.volumes).map(|volume| volume.claim.as_str()).collect();
-    format!("{} {}", noun(claims.len(), "claim"), names(&claims))
+/// Returns what goes on through the freeze.
+fn stays(set: &SetPlan, pods: &[String]) -> String {
+    let claims: Vec<&str> = set.volumes().map(|volume| volume.claim.as_str()).collect();
+    let verb = |number: usize, verb: &str| if number == 1 { format!("{verb}s") } else { verb.to_owned() };
+    let run_on = match pods.len() {
+        0 => "no pod of it runs".to_owned(),
+        number => format!("its {} {} {} on", noun(number, "pod"), names(pods), verb(number, "run")),
+    };
+    let bound = verb(claims.len(), "stay");
+    format!("  {run_on}, its {} {} {bound} bound", noun(claims.len(), "claim"), names(&claims))
 }
 
 fn noun(number: usize, noun: &str) -> String {
@@ -262,6 +269,16 @@ mod tests {
         let seq = world.seq;
         world.shelf_mut(Side::Source, Kind::ConfigMap).put(seq, &plan.stem(), Ok(Some(Object(object))));
         question(confirmation, &plan, &world).join("\n")
+    }
+
+    #[test]
+    fn the_freeze_counts_one_pod_and_none() {
+        let mut plan = fixtures::plan(1, 1);
+        let said = |plan: &Plan| question(&Confirmation::Freeze, plan, &World::default()).remove(1);
+        assert_eq!(said(&plan), "  its pod web-0 runs on, its claim data-web-0 stays bound");
+        let ordinal = plan.sets[0].ordinals.remove(0);
+        plan.sets[0].idle = ordinal.volumes;
+        assert_eq!(said(&plan), "  no pod of it runs, its claim data-web-0 stays bound");
     }
 
     #[test]

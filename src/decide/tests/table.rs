@@ -494,6 +494,27 @@ fn data_in_the_destination_that_is_not_ours_stops_the_way_back() {
 }
 
 #[test]
+fn a_service_that_another_set_has_come_to_use_stays_on_the_way_back() {
+    let cases = [("web", json!({}), true), ("", fixtures::labels(), true), ("", json!({ "app": "other" }), false)];
+    for (governing, labels, stays) in cases {
+        let mut run = Run::new(fixtures::plan(1, 1), Goal::forward(Until::Swing));
+        run.end();
+        let template = json!({ "metadata": { "labels": labels } });
+        let spec = json!({ "replicas": 0, "serviceName": governing, "template": template });
+        let reader = json!({ "metadata": { "name": "reader" }, "spec": spec });
+        run.simulation.put(Side::Destination, Kind::StatefulSet, reader);
+        run.goal = Goal::back();
+        assert_eq!(run.end(), Next::Done(Done::RolledBack));
+        let left = run.simulation.get(Side::Destination, Kind::Service, "web");
+        assert_eq!(left.is_some(), stays, "{governing:?}, {labels}");
+        assert!(
+            left.is_none_or(|left| left.annotation(MIGRATION_ANNOTATION).is_none()),
+            "it is nobody's to delete now"
+        );
+    }
+}
+
+#[test]
 fn a_broken_pair_of_the_source_is_made_again() {
     for claim_too in [false, true] {
         let mut run = Run::new(fixtures::plan(1, 1), Goal::forward(Until::Swing));

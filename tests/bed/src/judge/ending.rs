@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::Cluster;
 
@@ -76,14 +76,20 @@ pub(super) fn i16_finalized(view: &View<'_>) -> Vec<Violation> {
     wrong.into_iter().map(|what| Violation::new("I-16", what)).collect()
 }
 
-/// Whether it is a Service of the destination that governs another set there by now.
+/// Whether it is a Service of the destination that governs another set there by now, or leads to its pods.
 pub(super) fn has_come_into_use(view: &View<'_>, service: &Object) -> bool {
-    let is_governed = |set: &Object| {
+    let selector = service.body.pointer("/spec/selector").and_then(Value::as_object);
+    let selector = selector.filter(|selector| !selector.is_empty());
+    let uses = |set: &Object| {
+        let labels = &set.body["spec"]["template"]["metadata"]["labels"];
         let is_other = set.name() != view.case.set && set.namespace() == service.namespace();
-        is_other && set.text("/spec/serviceName") == service.name()
+        let is_governed = set.text("/spec/serviceName") == service.name();
+        let selects =
+            |selector: &Map<String, Value>| selector.iter().all(|(key, value)| labels.get(key) == Some(value));
+        is_other && (is_governed || selector.is_some_and(selects))
     };
     let is_in_place = service.resource == "services" && service.cluster == Cluster::B;
-    is_in_place && view.evidence.live.of(Cluster::B, "statefulsets").any(is_governed)
+    is_in_place && view.evidence.live.of(Cluster::B, "statefulsets").any(uses)
 }
 
 /// Returns what people wrote about an object; an empty list and none are the same.
@@ -269,14 +275,20 @@ mod tests {
     #[test]
     fn i15_lets_a_service_stay_that_another_set_has_come_to_use() {
         let mut made = rolled_back();
-        let service = json!({"metadata": {"name": "db", "namespace": "b-space"}});
+        let metadata = json!({"name": "db", "namespace": "b-space"});
+        let service = json!({"metadata": metadata, "spec": {"selector": {"release": "shop"}}});
         made.write(1, crate::judge::made::TOOL, Cluster::B, "create", "services", "b-space", "db", service.clone());
         let live = |resource: &str, body| Object { cluster: Cluster::B, resource: resource.to_owned(), body };
         made.evidence.live.objects.push(live("services", service));
         made.rejects(i15_rolled_back, "services db is still in b");
-        let user = json!({"metadata": {"name": "readers", "namespace": "b-space"}, "spec": {"serviceName": "db"}});
+        let user = json!({"metadata": {"name": "readers", "namespace": "b-space"}, "spec": {}});
         made.evidence.live.objects.push(live("statefulsets", user));
-        made.accepts(i15_rolled_back);
+        made.rejects(i15_rolled_back, "services db is still in b");
+        let labels = json!({"metadata": {"labels": {"release": "shop"}}});
+        for spec in [json!({"serviceName": "db"}), json!({"serviceName": "own", "template": labels})] {
+            made.live(Cluster::B, "statefulsets", "readers").body["spec"] = spec;
+            made.accepts(i15_rolled_back);
+        }
     }
 
     fn finalized() -> Made {
