@@ -55,7 +55,7 @@ pub const REGION: &str = "eu-west-1";
 /// The account that owns everything.
 pub const ACCOUNT: &str = "123456789012";
 /// The zones of [`REGION`].
-pub const ZONES: [&str; 2] = ["eu-west-1a", "eu-west-1b"];
+pub const ZONES: [&str; 3] = ["eu-west-1a", "eu-west-1b", "eu-west-1c"];
 /// Access key id that may do everything.
 pub const ADMIN_KEY: &str = "AKIAADMIN00000000000";
 

@@ -18,6 +18,7 @@ use crate::node::{READY_WHEN, ReadyWhen};
 
 mod class;
 mod cluster;
+mod in_tree;
 mod kinds;
 mod lone;
 mod remove;
@@ -26,6 +27,7 @@ mod wait;
 
 pub use class::Class;
 pub use cluster::{apply, namespace, volume_of};
+pub use in_tree::{IN_TREE_CLASS, in_tree_claim, in_tree_class};
 pub use lone::lone_claim;
 pub use remove::remove_namespace;
 pub use snapshot::{Snapshot, snapshot};
