@@ -15,7 +15,8 @@ use kube::Api;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::migration::{PATIENT, SET, Stage, writes_of};
+use crate::migration::writes_of;
+use crate::stage::{PATIENT, SET, Stage};
 use crate::support::{Ended, KillOnDrop, eventually, on_bed};
 
 /// What publishes nothing, and so is created while nothing is down.

@@ -9,10 +9,12 @@ use ::bed::toolchain::Binaries;
 use libtest_mimic::Arguments;
 
 mod bed;
+mod charts;
 mod cli;
 mod cutover;
 mod guide;
 mod judge_proof;
+mod kinds;
 mod migration;
 mod move_volume;
 mod node;
@@ -23,6 +25,7 @@ mod readiness;
 mod readme;
 mod screen;
 mod shapes;
+mod stage;
 mod support;
 
 /// Tests side by side, unless `--test-threads` says otherwise: they mostly wait.
@@ -36,10 +39,12 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(THREADS);
     let trials = [
         bed::trials(),
+        charts::trials(),
         cli::trials(),
         cutover::trials(),
         guide::trials(),
         judge_proof::trials(),
+        kinds::trials(),
         migration::trials(),
         move_volume::trials(),
         node::trials(),

@@ -1,27 +1,20 @@
 //! The main job: a set moves by the shipped binary, forward and back, and the judge has nothing to say.
 
 use std::process::{Child, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bed::judge::{Case, Expected, Order};
+use bed::judge::{Expected, Order};
 use bed::node::PodKnobs;
-use bed::workload::{Class, Snapshot, USUAL_CLASS, Workload, namespace, remove_namespace, snapshot};
-use bed::{Bed, Cluster, Tool, ec2, node, users};
-use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use bed::workload::{Class, USUAL_CLASS, Workload};
+use bed::{Bed, Cluster, ec2, node, users};
+use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt as _};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::support::{Ended, KillOnDrop, Operator, eventually, on_bed};
-
-/// Name of the set.
-pub(crate) const SET: &str = "web";
-
-/// How long anything of the clusters' may take on a loaded machine.
-pub(crate) const PATIENT: Duration = Duration::from_secs(90);
+use crate::stage::{PATIENT, Stage};
+use crate::support::{KillOnDrop, Operator, eventually, on_bed};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -44,110 +37,6 @@ pub(crate) fn trials() -> Vec<Trial> {
         on_bed("migration::refuses_without_a_terminal_and_without_yes", no_terminal),
         on_bed("migration::refuses_other_choices_on_resume", other_choices),
     ]
-}
-
-/// A set that runs in A, a neighbour that nobody may touch, and an operator.
-pub(crate) struct Stage {
-    pub(crate) bed: &'static Bed,
-    pub(crate) source: String,
-    pub(crate) destination: String,
-    pub(crate) workload: Workload,
-    pub(crate) tool: Tool,
-    pub(crate) operator: Operator,
-    pub(crate) a: Client,
-    pub(crate) b: Client,
-    neighbour: Snapshot,
-}
-
-impl Stage {
-    pub(crate) async fn new(bed: &'static Bed, name: &str, dress: impl FnOnce(Workload) -> Workload) -> Result<Stage> {
-        let source = format!("move-{name}");
-        let a = bed.client(Cluster::A, users::ADMIN).await?;
-        let b = bed.client(Cluster::B, users::ADMIN).await?;
-        let workload = dress(Workload::new(&source, SET).grace_seconds(5));
-        let neighbour = Workload::new(&source, "web-api").claim("data", "1Gi", USUAL_CLASS);
-        workload.apply(&a).await.context("put up the set")?;
-        neighbour.apply(&a).await.context("put up its neighbour")?;
-        workload.wait_ready(&a).await?;
-        neighbour.wait_ready(&a).await?;
-        let destination = format!("{source}-new");
-        namespace(&b, &destination).await?;
-        let tool = bed.take_tool();
-        let operator = Operator::new(bed, &tool)?;
-        let neighbour = snapshot(&a, &source).await?.only(|name| name.contains("web-api"));
-        Ok(Stage { bed, source, destination, workload, tool, operator, a, b, neighbour })
-    }
-
-    pub(crate) async fn case(&self) -> Result<Case> {
-        Case::for_workload(self.bed, &self.tool, &self.workload, &self.destination).await
-    }
-
-    pub(crate) fn arguments<'a>(&'a self, command: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-        let mut arguments = vec![command, SET, "--src", "a", "--dst", "b", "-n", &self.source];
-        arguments.extend(["--dst-namespace", &self.destination]);
-        arguments.extend(more);
-        arguments
-    }
-
-    pub(crate) async fn run(&self, command: &str, more: &[&str]) -> Result<Ended> {
-        self.operator.run(self.arguments(command, more)).await
-    }
-
-    pub(crate) fn client(&self, cluster: Cluster) -> &Client {
-        if cluster == Cluster::A { &self.a } else { &self.b }
-    }
-
-    pub(crate) fn namespace(&self, cluster: Cluster) -> &str {
-        if cluster == Cluster::A { &self.source } else { &self.destination }
-    }
-
-    pub(crate) async fn set(&self, cluster: Cluster) -> Result<Option<StatefulSet>> {
-        let sets: Api<StatefulSet> = Api::namespaced(self.client(cluster).clone(), self.namespace(cluster));
-        Ok(sets.get_opt(SET).await?)
-    }
-
-    pub(crate) async fn ready_pods(&self, cluster: Cluster) -> Result<usize> {
-        let pods: Api<Pod> = Api::namespaced(self.client(cluster).clone(), self.namespace(cluster));
-        let mut ready = 0;
-        for name in self.workload.pods() {
-            let pod = pods.get_opt(&name).await?.and_then(|pod| pod.status).and_then(|status| status.conditions);
-            let is_ready = |conditions: Vec<_>| {
-                conditions
-                    .iter()
-                    .any(|it: &k8s_openapi::api::core::v1::PodCondition| it.type_ == "Ready" && it.status == "True")
-            };
-            ready += usize::from(pod.is_some_and(is_ready));
-        }
-        Ok(ready)
-    }
-
-    /// Returns the PVs of the set's claims on a side, lowest ordinal first.
-    pub(crate) async fn volumes(&self, cluster: Cluster) -> Result<Vec<PersistentVolume>> {
-        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client(cluster).clone(), self.namespace(cluster));
-        let volumes: Api<PersistentVolume> = Api::all(self.client(cluster).clone());
-        let mut found = Vec::new();
-        for claim in self.workload.claims() {
-            let claim = claims.get(&claim).await?;
-            let name = claim.spec.and_then(|spec| spec.volume_name).unwrap_or_default();
-            found.push(volumes.get(&name).await?);
-        }
-        Ok(found)
-    }
-
-    pub(crate) async fn policies(&self, cluster: Cluster) -> Result<Vec<String>> {
-        let volumes = self.volumes(cluster).await?;
-        Ok(volumes.into_iter().filter_map(|volume| volume.spec?.persistent_volume_reclaim_policy).collect())
-    }
-
-    /// What must be true after every test: the judge is content, the neighbour is as it was.
-    pub(crate) async fn end(self, case: Case) -> Result<()> {
-        case.assert_clean(self.bed).await?;
-        let now = snapshot(&self.a, &self.source).await?.only(|name| name.contains("web-api"));
-        let differences = self.neighbour.differences(&now);
-        ensure!(differences.is_empty(), "the neighbour changed: {differences:?}");
-        remove_namespace(&self.a, &self.source).await?;
-        remove_namespace(&self.b, &self.destination).await
-    }
 }
 
 pub(crate) fn usual(replicas: i32) -> impl FnOnce(Workload) -> Workload {

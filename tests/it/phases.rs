@@ -12,7 +12,8 @@ use kube::Api;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::migration::{PATIENT, SET, Stage, usual, writes_of};
+use crate::migration::{usual, writes_of};
+use crate::stage::{PATIENT, SET, Stage};
 use crate::support::{Ended, KillOnDrop, Operator, eventually, on_bed};
 
 pub(crate) fn trials() -> Vec<Trial> {
