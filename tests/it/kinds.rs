@@ -12,13 +12,14 @@ use bed::{Bed, Cluster, users};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, Service};
 use k8s_openapi::api::networking::v1::Ingress;
+use k8s_openapi::api::storage::v1::VolumeAttachment;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::stage::{PATIENT, SET, Stage};
-use crate::support::{Ended, Operator, on_bed};
+use crate::support::{Ended, Operator, eventually, on_bed};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
