@@ -46,6 +46,14 @@ async fn scale(stage: &Stage, cluster: Cluster, replicas: i32) -> Result<()> {
     for claim in stage.workload.claims().split_off(usize::try_from(replicas)?) {
         let volume = volume_of(stage.client(cluster), stage.namespace(cluster), &claim).await?;
         stage.bed.ec2().await_available(&volume, PATIENT).await?;
+        // The attacher removes its object only after EC2 has detached.
+        let name = stage.volume(cluster, &claim).await?.metadata.name;
+        let attachments: Api<VolumeAttachment> = Api::all(stage.client(cluster).clone());
+        eventually("the VolumeAttachment to be gone", PATIENT, async || {
+            let all = attachments.list(&Default::default()).await?;
+            Ok(all.items.iter().all(|it| it.spec.source.persistent_volume_name != name).then_some(()))
+        })
+        .await?;
     }
     Ok(())
 }
