@@ -149,11 +149,15 @@ impl<'a> View<'a> {
             .filter(|event| event.cluster == cluster && event.is_about(resource, namespace, name))
             .collect();
         writes.sort_by_key(|event| event.completed);
-        let before = self.case.before.get(cluster, resource, namespace, name).is_some();
+        let before = self.case.before.get(cluster, resource, namespace, name);
         let since = self.case.since;
         let mut lives = Vec::new();
-        if before && !writes.iter().any(|event| is_create_of(event, resource) && event.received <= since) {
-            lives.push(Life::new(Timestamp::MIN));
+        if let Some(before) = before
+            && !writes.iter().any(|event| is_create_of(event, resource) && event.received <= since)
+        {
+            // Asked to end before the case began: that delete is in no log.
+            let deleted = before.body.pointer("/metadata/deletionTimestamp").is_some_and(|at| !at.is_null());
+            lives.push(Life { deleted, ..Life::new(Timestamp::MIN) });
         }
         for event in writes {
             if is_create_of(event, resource) {
@@ -379,6 +383,21 @@ mod tests {
         status.subresource = "status".to_owned();
         // It is Terminating while it still exists.
         assert_eq!(absent_since(&made, 9), None);
+        made.forget(Cluster::A, "pods", "web-0");
+        assert_eq!(absent_since(&made, 1), None);
+        assert_eq!(absent_since(&made, 9), Some(second(2)));
+    }
+
+    /// Whoever asked for its end did so before the case began.
+    #[test]
+    fn what_was_terminating_before_lives_until_its_last_write() {
+        let mut made = Made::new();
+        let before = made.case.before.objects.iter_mut();
+        let pod = before.filter(|object| object.resource == "pods").find(|object| object.name() == "web-0").unwrap();
+        pod.body["metadata"]["deletionTimestamp"] = json!("2025-01-01T00:00:00Z");
+        let finalizers = json!({"metadata": {"finalizers": null}});
+        made.write(2, "csi-attacher", Cluster::A, "patch", "pods", "a-space", "web-0", finalizers);
+        assert_eq!(absent_since(&made, 9), None, "it still exists");
         made.forget(Cluster::A, "pods", "web-0");
         assert_eq!(absent_since(&made, 1), None);
         assert_eq!(absent_since(&made, 9), Some(second(2)));
