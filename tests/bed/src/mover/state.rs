@@ -54,7 +54,8 @@ impl Mover {
             return Ok(());
         };
         self.note(&record(&json!(outcome), &Value::Null)).await?;
-        for kind in [Kind::Plan, Kind::Lease] {
+        let lock = (!self.makes(Mistake::LockLeftBehind)).then_some(Kind::Lease);
+        for kind in [Kind::Plan].into_iter().chain(lock) {
             for side in self.sides() {
                 side.delete(kind, &self.own_name(), DeleteParams::default()).await?;
             }
