@@ -63,11 +63,14 @@ pub(crate) fn runtime() -> &'static Runtime {
 pub(crate) fn shared_bed() -> &'static Bed {
     SHARED.get_or_init(|| {
         let keep_logs = env::var_os("STS_MIGRATE_BED_LOGS").map(Into::into);
-        Bed::start(BedOptions { keep_logs, ..BedOptions::default() }).unwrap_or_else(|error| {
+        let begun = Instant::now();
+        let bed = Bed::start(BedOptions { keep_logs, ..BedOptions::default() }).unwrap_or_else(|error| {
             eprintln!("error: {error:#}");
             // Without it every test would fail in the same way.
             process::exit(1)
-        })
+        });
+        eprintln!("bed: up after {:.1} s", begun.elapsed().as_secs_f64());
+        bed
     })
 }
 

@@ -21,6 +21,9 @@ const GO_SUM: &str = include_str!("../control-plane/go.sum");
 /// The variable that names a directory with ready binaries.
 pub const READY_BINARIES: &str = "STS_MIGRATE_BED_BIN";
 
+/// The file of the cache that a builder locks.
+const LOCK: &str = "control-plane.lock";
+
 /// Names of the binaries as the build makes them. Etcd's is called after the last part of its path.
 const NAMES: [&str; 7] = [
     "server",
@@ -46,15 +49,19 @@ impl Binaries {
         if let Some(directory) = env::var_os(READY_BINARIES).filter(|value| !value.is_empty()) {
             return Self::ready(PathBuf::from(directory));
         }
-        let cache = cache_directory()?;
+        Self::built_once(&cache_directory()?, build::build)
+    }
+
+    /// Finds the binaries in a cache, or has `build` put them there; one builder at a time.
+    fn built_once(cache: &Path, build: impl FnOnce(&Path, &Path) -> Result<()>) -> Result<Self> {
         let binaries = Binaries { directory: cache.join(format!("control-plane-{}", hash())) };
         if binaries.missing().is_empty() {
             return Ok(binaries);
         }
-        let lock = lock(&cache)?;
+        let lock = lock(cache)?;
         // Whoever held the lock may have built the very same.
         if !binaries.missing().is_empty() {
-            build::build(&cache, &binaries.directory)?;
+            build(cache, &binaries.directory)?;
         }
         drop(lock);
         let missing = binaries.missing();
@@ -113,7 +120,7 @@ fn cache_directory() -> Result<PathBuf> {
 
 /// Waits until nobody else builds; the lock ends with the file, also when this process is killed.
 fn lock(cache: &Path) -> Result<File> {
-    let path = cache.join("control-plane.lock");
+    let path = cache.join(LOCK);
     let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => {}
@@ -133,7 +140,33 @@ fn draws() -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::thread;
+
     use super::*;
+
+    #[test]
+    fn of_two_builders_one_builds_and_the_other_finds_it() {
+        let cache = tempfile::tempdir().unwrap();
+        let builds = AtomicU32::new(0);
+        let both = Barrier::new(2);
+        let build = |cache: &Path, target: &Path| {
+            builds.fetch_add(1, Ordering::Relaxed);
+            let second = File::create(cache.join(LOCK))?.try_lock();
+            assert!(matches!(second, Err(TryLockError::WouldBlock)), "whoever comes now does not wait: {second:?}");
+            fs::create_dir(target)?;
+            NAMES.iter().try_for_each(|name| fs::write(target.join(name), ""))?;
+            Ok(())
+        };
+        let builder = || {
+            both.wait();
+            Binaries::built_once(cache.path(), build).unwrap().directory
+        };
+        let [one, other] = thread::scope(|scope| [(); 2].map(|()| scope.spawn(builder)).map(|it| it.join().unwrap()));
+        assert_eq!(one, other);
+        assert_eq!(builds.into_inner(), 1);
+    }
 
     #[test]
     fn ready_binaries_are_all_there_or_named() {
