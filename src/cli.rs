@@ -29,12 +29,20 @@ Exit codes:
 /// Name of the binary as a kubectl plugin.
 const PLUGIN: &str = "kubectl-sts_migrate";
 
+/// Name under which kubectl asks for the completions of the plugin.
+const COMPLETER: &str = "kubectl_complete-sts_migrate";
+
+/// How it is called by way of kubectl.
+const BY_KUBECTL: &str = "kubectl sts-migrate";
+
 /// Move a running StatefulSet and its EBS volumes to another cluster without copying data
 ///
 /// The volumes are let go by the source cluster and picked up by the destination cluster, one
 /// ordinal at a time, lowest first. Both clusters must be in one AWS region and account. All state
 /// is kept in the two clusters: any command can be stopped at any time and typed again, on any
 /// machine, and goes on where the clusters are.
+///
+/// Linked as `kubectl-sts_migrate` in the PATH, it can be called as `kubectl sts-migrate`.
 #[derive(Debug, Parser)]
 #[command(name = "sts-migrate", version, after_long_help = EXIT_CODES, max_term_width = 100)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
@@ -328,8 +336,12 @@ impl RunArgs {
 /// Runs the program and returns its exit code; nothing else chooses one.
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let program = program(arguments.first().map(Path::new));
-    let cli = match command(&program).try_get_matches_from(&arguments).and_then(|found| Cli::from_arg_matches(&found)) {
+    let name = file_name(arguments.first().map(Path::new));
+    let program = program(name);
+    if name == COMPLETER {
+        return end(completions::answer(command(program), arguments.iter().skip(1)));
+    }
+    let cli = match command(program).try_get_matches_from(&arguments).and_then(|found| Cli::from_arg_matches(&found)) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are data on stdout and done; the rest is usage.
@@ -340,7 +352,11 @@ pub fn main() -> ExitCode {
         }
     };
     log(cli.verbose);
-    match dispatch(cli, &program) {
+    end(dispatch(cli, program))
+}
+
+fn end(result: Result<Exit, Failure>) -> ExitCode {
+    match result {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(failure) => {
             let _gone = writeln!(std::io::stderr(), "{failure}");
@@ -352,7 +368,7 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: Cli, program: &str) -> Result<Exit, Failure> {
     let context = commands::Context { program: program.to_owned(), is_verbose: cli.verbose > 0 };
     let work = match cli.command {
-        Command::Completions(args) => return completions::run(&args, command(program)),
+        Command::Completions(args) => return completions::run(&args, command(program), program == BY_KUBECTL),
         Command::Man(args) => return man::run(&args, command(program)),
         Command::Schema(args) => return schema::run(&args),
         other => other,
@@ -378,11 +394,16 @@ pub(crate) fn command(program: &str) -> clap::Command {
     Cli::command().bin_name(program)
 }
 
-/// Returns how this program was called: `kubectl sts-migrate` when kubectl found it as a plugin.
-fn program(zeroth: Option<&Path>) -> String {
-    match zeroth.and_then(Path::file_stem).and_then(|name| name.to_str()) {
-        Some(PLUGIN) => "kubectl sts-migrate".to_owned(),
-        _ => "sts-migrate".to_owned(),
+/// Returns the name of the file that was called.
+fn file_name(zeroth: Option<&Path>) -> &str {
+    zeroth.and_then(Path::file_stem).and_then(|name| name.to_str()).unwrap_or_default()
+}
+
+/// Returns how a person calls the file of that name: `kubectl sts-migrate` when kubectl finds it as a plugin.
+fn program(name: &str) -> &'static str {
+    match name {
+        PLUGIN | COMPLETER => BY_KUBECTL,
+        _ => "sts-migrate",
     }
 }
 
@@ -433,8 +454,9 @@ mod tests {
 
     #[test]
     fn a_plugin_is_called_as_kubectl_calls_it() {
-        assert_eq!(program(Some(Path::new("/usr/local/bin/kubectl-sts_migrate"))), "kubectl sts-migrate");
-        assert_eq!(program(Some(Path::new("./sts-migrate"))), "sts-migrate");
+        let called = |path| program(file_name(Some(Path::new(path))));
+        assert_eq!(called("/usr/local/bin/kubectl-sts_migrate"), "kubectl sts-migrate");
+        assert_eq!(called("./sts-migrate"), "sts-migrate");
     }
 
     #[test]

@@ -1,10 +1,15 @@
 //! The command line without any cluster: help, mistakes, and refusals that come before everything.
 
-use std::fs;
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::{env, fs};
 
 use anyhow::{Context, Result, ensure};
+use bed::toolchain::Binaries;
+use clap::ValueEnum as _;
+use clap_complete::Shell;
 use libtest_mimic::Trial;
 use tempfile::TempDir;
 
@@ -40,7 +45,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         alone("cli::the_help_of_run_is_its_manual", || async { help_of_run() }),
         alone("cli::every_command_has_help_and_a_manual_page", || async { manual() }),
         alone("cli::linked_as_a_plugin_it_calls_itself_one", || async { plugin() }),
-        alone("cli::completions_are_printed", || async { completions() }),
+        alone("cli::completions_are_printed_for_every_shell", || async { completions() }),
+        alone("cli::kubectl_completes_the_plugin", || async { kubectl_completes() }),
         alone("cli::without_a_terminal_and_yes_nothing_begins", || async { no_terminal() }),
         alone("cli::an_unknown_context_is_refused_with_the_nearest_names", || async { unknown_context() }),
         alone("cli::a_missing_cluster_is_refused", || async { missing_cluster() }),
@@ -172,26 +178,24 @@ fn help_of_run() -> Result<()> {
     Ok(())
 }
 
+/// Returns the subcommands that the program lists, but for `help`.
+pub(crate) fn subcommands() -> Result<Vec<String>> {
+    let help = Machine::new()?.run(&["-h"])?.stdout;
+    let listed = help.split_once("Commands:\n").and_then(|(_, rest)| rest.split_once("\n\n")).context("no commands")?;
+    let names = listed.0.lines().filter_map(|line| line.split_whitespace().next());
+    Ok(names.filter(|name| *name != "help").map(str::to_owned).collect())
+}
+
 fn manual() -> Result<()> {
     let machine = Machine::new()?;
-    for command in [
-        "preflight",
-        "plan",
-        "run",
-        "freeze",
-        "swing",
-        "finalize",
-        "move-volume",
-        "rollback",
-        "status",
-        "schema",
-        "completions",
-        "man",
-    ] {
+    let whole = machine.run(&["man"])?;
+    ensure!(whole.code == Some(0) && whole.stdout.contains(".TH sts-migrate 1 "), "{whole:?}");
+    for command in &subcommands()? {
+        ensure!(whole.stdout.contains(&format!("sts\\-migrate\\-{}(1)", command.replace('-', "\\-"))), "{whole:?}");
         let help = machine.run(&[command, "--help"])?;
         ensure!(help.code == Some(0) && help.stdout.contains(&format!("Usage: sts-migrate {command}")), "{help:?}");
         let page = machine.run(&["man", command])?;
-        ensure!(page.code == Some(0) && page.stdout.contains(".TH sts-migrate"), "{page:?}");
+        ensure!(page.code == Some(0) && page.stdout.contains(&format!(".TH sts-migrate-{command} 1 ")), "{page:?}");
     }
     machine.run(&["man", "rnu"])?.expect(
         2,
@@ -201,10 +205,20 @@ fn manual() -> Result<()> {
     Ok(())
 }
 
+impl Machine {
+    /// Links the program under another name.
+    fn link(&self, name: &str) -> Result<PathBuf> {
+        let link = self.home.path().join(name);
+        symlink(env!("CARGO_BIN_EXE_sts-migrate"), &link)?;
+        Ok(link)
+    }
+}
+
 fn plugin() -> Result<()> {
     let machine = Machine::new()?;
-    let link = machine.home.path().join("kubectl-sts_migrate");
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_sts-migrate"), &link)?;
+    let alone = machine.run(&["--help"])?;
+    ensure!(alone.stdout.contains("called as `kubectl sts-migrate`"), "{alone:?}");
+    let link = machine.link("kubectl-sts_migrate")?;
     let help = machine.run_as(&link, &["status", "-h"])?;
     ensure!(help.stdout.contains("Usage: kubectl sts-migrate status [OPTIONS] [NAME]"), "{help:?}");
     let refused = machine.run_as(&link, &["run", "--src", "shop-a", "--dst", "shop-b", "web"])?;
@@ -214,8 +228,43 @@ fn plugin() -> Result<()> {
 }
 
 fn completions() -> Result<()> {
-    let said = Machine::new()?.run(&["completions", "bash"])?;
-    ensure!(said.code == Some(0) && said.stdout.contains("complete -F "), "{}", said.stdout);
+    let machine = Machine::new()?;
+    for shell in Shell::value_variants() {
+        let said = machine.run(&["completions", &shell.to_string()])?;
+        ensure!(said.code == Some(0), "{shell}: {said:?}");
+        let is_word = |letter: char| letter.is_alphanumeric() || letter == '-';
+        let words: BTreeSet<&str> = said.stdout.split(|letter| !is_word(letter)).collect();
+        for command in subcommands()? {
+            ensure!(words.contains(command.as_str()), "{shell} does not know {command}: {}", said.stdout);
+        }
+    }
+    Ok(())
+}
+
+/// Asks the real kubectl, as its script for a shell does; the link for it is made by what the program says.
+fn kubectl_completes() -> Result<()> {
+    let machine = Machine::new()?;
+    let plugin = machine.link("kubectl-sts_migrate")?;
+    let refused = machine.run_as(&plugin, &["completions", "bash"])?;
+    ensure!(refused.code == Some(2), "{refused:?}");
+    let hint = refused.stderr.split('`').nth(1).context("no command to type")?;
+    let kubectl = Binaries::find_or_build()?.directory().join("kubectl");
+    let path = env::join_paths([machine.home.path(), Path::new("/usr/bin"), Path::new("/bin")])?;
+    let output = Command::new("/bin/sh")
+        .args([
+            "-ec",
+            &format!("({hint}); \"$0\" __complete sts-migrate ''; \"$0\" __complete sts-migrate run --order ''"),
+        ])
+        .arg(kubectl)
+        .env_clear()
+        .env("HOME", machine.home.path())
+        .env("PATH", path)
+        .output()?;
+    let shown = String::from_utf8(output.stdout)?;
+    ensure!(output.status.success(), "{shown}{}", String::from_utf8_lossy(&output.stderr));
+    let mut wanted = subcommands()?;
+    wanted.extend(["help", ":0", "one-by-one", "together", ":0"].map(str::to_owned));
+    assert_eq!(shown.lines().collect::<Vec<_>>(), wanted);
     Ok(())
 }
 
