@@ -9,6 +9,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Instant;
 use std::{env, fmt};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -78,7 +79,9 @@ fn sandbox(options: Options) -> Result<ExitCode> {
     say("building sts-migrate");
     let program = shipped::build()?;
     say("starting two clusters; the first time, their programs are compiled from source");
+    let begun = Instant::now();
     let bed = Bed::start(BedOptions::default())?;
+    say(format_args!("both are up after {:.1} s", begun.elapsed().as_secs_f64()));
     let runtime = Runtime::new().context("start the runtime")?;
     let code = runtime.block_on(play(&bed, &program, options));
     bed.end();
@@ -211,8 +214,14 @@ impl Terminal<'_> {
             (format!("freeze {subject}"), "from here on nothing heals the pods in a"),
             (format!("swing {subject}"), "move all pods"),
             (format!("finalize {subject}"), "clean up the source"),
-            (format!("move-volume {place} {CLAIM}"), "move a claim that no set owns"),
+            (format!("move-volume --yes {place} {CLAIM}"), "move a claim that no set owns"),
             (format!("status {place} --claim {CLAIM}"), "see where that is"),
+            (format!("rollback {place} --claim {CLAIM}"), "undo that"),
+            (format!("move-volume --yes {place} {CLAIM}"), "move it again"),
+            (format!("finalize {place} --claim {CLAIM}"), "clean up the source"),
+            ("schema".to_owned(), "what may stand in a document for -f"),
+            ("completions bash".to_owned(), "what a shell reads to complete commands"),
+            ("man run".to_owned(), "the manual of a command, or of all"),
         ] {
             println!("sts-migrate {command}   # {what}");
         }

@@ -13,11 +13,15 @@ use kube::Api;
 use libtest_mimic::Trial;
 use portable_pty::CommandBuilder;
 
+use crate::cli::subcommands;
 use crate::screen::{CTRL_C, Screen};
 use crate::support::{Operator, alone, on_bed, turn};
 
 const README: &str = include_str!("../../README.md");
 const CI: &str = include_str!("../../.ci/run");
+
+/// The shipped binary.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_sts-migrate");
 
 /// Namespace of README's set, in both clusters.
 const NAMESPACE: &str = "shop";
@@ -148,7 +152,7 @@ fn operator(bed: &Bed, user: &str, access_key: &str) -> Result<Operator> {
     let file = operator.home().join("kubeconfig");
     std::fs::write(&file, serde_yaml::to_string(&kubeconfig)?)?;
     operator.set("KUBECONFIG", file);
-    let program = Path::new(env!("CARGO_BIN_EXE_sts-migrate")).parent().context("a program is somewhere")?;
+    let program = Path::new(PROGRAM).parent().context("a program is somewhere")?;
     let path = operator
         .environment()
         .iter()
@@ -187,7 +191,16 @@ async fn kept() -> Result<()> {
     let exports: Vec<&str> = lines().filter(|line| line.starts_with("export ")).collect();
     let commands: Vec<&str> =
         lines().filter(|line| line.starts_with("sts-migrate ") || line.starts_with("kubectl ")).collect();
-    ensure!(exports.len() > 3 && commands.len() > 5, "{invitation}");
+    ensure!(exports.len() > 3, "{invitation}");
+    for subcommand in subcommands()? {
+        let called = format!("sts-migrate {subcommand} ");
+        let mut invited = commands.iter().filter(|command| command.starts_with(&called)).peekable();
+        ensure!(invited.peek().is_some(), "nobody is invited to {subcommand}: {invitation}");
+        let help = std::process::Command::new(PROGRAM).args([&subcommand, "--help"]).output()?;
+        let takes_claims = String::from_utf8(help.stdout)?.contains("--claim <CLAIM>");
+        let is_invited = !takes_claims || invited.any(|command| command.contains(" --claim "));
+        ensure!(is_invited, "nobody is invited to {subcommand} --claim: {invitation}");
+    }
     for command in commands {
         let mut shell = CommandBuilder::new("/bin/sh");
         shell.args(["-c", &format!("{}\n{command}", exports.join("\n"))]);
