@@ -178,6 +178,7 @@ async fn begin(
         return Ok(Begun::Plan(Box::new(plan)));
     }
     if forward.after.is_some() {
+        target.is_certain()?;
         let mut failure = refused(
             opened,
             format!("no migration of {} is open, so it is not the turn of {}", target.name, forward.subcommand),
@@ -271,6 +272,7 @@ async fn new(opened: &mut Opened, target: &Target, forward: &Forward, ui: &mut U
     if checks::blocks(&findings, request.force) {
         return Err(blocked(opened, &[], request.force).refusing_if(findings.iter().any(is_taken)));
     }
+    target.is_certain()?;
     ui.tell_before_freeze(
         findings
             .iter()

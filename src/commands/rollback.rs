@@ -48,6 +48,7 @@ pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
         found = found => found?,
         signal = interrupted.caught() => return Err(stopped_early(signal)),
     };
+    target.is_certain()?;
     match target.record.as_ref().and_then(|record| record.outcome) {
         Some(Outcome::RolledBack) if target.plan.is_none() => {
             ui.say(&format!("the migration of {} is RolledBack already; nothing is left to do", target.name));
@@ -72,7 +73,6 @@ pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
             format!("{} shows what there is", opened.typed.hint("status")),
         );
         failure.hints.extend(open_here(&opened, &target.name).await);
-        failure.details = target.unread;
         return Err(failure);
     }
     let plan = target.planned(&opened)?;

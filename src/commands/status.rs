@@ -1,5 +1,7 @@
 //! `status`: where a migration is, from the clusters alone.
 
+use serde_json::Value;
+
 use super::opened::{Opened, open, spec};
 use super::target::{Target, Which, find, open_here};
 use super::{Context, Typed};
@@ -40,23 +42,53 @@ pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     let typed = Typed::new(&context.program, &args.subject).with_claim(args.claim.claim.as_deref());
     let mut ui = Ui::new(Consent::default(), context.is_verbose);
     let mut shown = None;
+    let mut trouble = None;
     loop {
-        let mut opened = open(typed.clone(), spec.clone(), None).await?;
-        let target = find(&mut opened, &mut ui, Which::Any).await.map_err(as_none)?;
-        let status = look(&mut opened, &target).await?;
-        ui.finish();
-        let plan = target.plan.as_ref();
-        let here = Side::BOTH.map(|side| (opened.reference(side), opened.cluster(side).namespace.as_str()));
-        let document = status.document(target.subject, &target.name, here, plan);
-        if shown.as_ref() != Some(&document) {
-            print(args.output.output, &document, || status.text(target.subject, &target.name, plan))?;
-            shown = Some(document);
-        }
-        if !args.watch || target.record.as_ref().is_some_and(|record| !record.is_open()) {
-            return Ok(Exit::Done);
+        match seen(&typed, &spec, &mut ui).await {
+            Ok(seen) => {
+                // After trouble the same is said again: it is known again.
+                if trouble.take().is_some() || shown.as_ref() != Some(&seen.document) {
+                    print(args.output.output, &seen.document, || seen.text)?;
+                }
+                shown = Some(seen.document);
+                if !args.watch || seen.has_ended {
+                    return Ok(Exit::Done);
+                }
+            }
+            // Somebody who watches a night's work is not sent home by an API server that restarts.
+            Err(failure) if args.watch && shown.is_some() && failure.exit == Exit::Failed => {
+                let words = [std::slice::from_ref(&failure.reason), &failure.details].concat().join("\n  ");
+                if trouble.as_ref() != Some(&words) {
+                    ui.say(&format!("{words}\n  looking again every {} seconds", WATCH_INTERVAL.as_secs()));
+                }
+                trouble = Some(words);
+            }
+            Err(failure) => return Err(failure),
         }
         tokio::time::sleep(WATCH_INTERVAL).await;
     }
+}
+
+/// What one look showed.
+struct Seen {
+    document: Value,
+    text: String,
+    /// Whether it surely is over.
+    has_ended: bool,
+}
+
+async fn seen(typed: &Typed, spec: &Spec, ui: &mut Ui) -> Result<Seen, Failure> {
+    let mut opened = open(typed.clone(), spec.clone(), None).await?;
+    let target = find(&mut opened, ui, Which::Any).await?;
+    let status = look(&mut opened, &target).await?;
+    ui.finish();
+    let plan = target.plan.as_ref();
+    let here = Side::BOTH.map(|side| (opened.reference(side), opened.cluster(side).namespace.as_str()));
+    Ok(Seen {
+        document: status.document(target.subject, &target.name, here, plan),
+        text: status.text(target.subject, &target.name, plan),
+        has_ended: target.unread.is_empty() && target.record.as_ref().is_some_and(|record| !record.is_open()),
+    })
 }
 
 /// Returns what stays in A of a set that has moved; the set itself is known from B only.
@@ -64,15 +96,6 @@ async fn left(opened: &mut Opened, name: &str) -> Vec<String> {
     opened.session.look(left_needed()).await;
     let world = &opened.session.world;
     world.object(Side::Destination, Kind::StatefulSet, name).map_or_else(Vec::new, |set| left_in_source(set, world))
-}
-
-/// Makes "nothing is open" the answer that `status` gives: exit 1.
-fn as_none(mut failure: Failure) -> Failure {
-    if failure.reason.starts_with("NAME is missing, and no migration") {
-        failure.exit = Exit::Failed;
-        failure.reason = failure.reason.replace("NAME is missing, and no migration is open", "there is no migration");
-    }
-    failure
 }
 
 async fn look(opened: &mut Opened, target: &Target) -> Result<Status, Failure> {
@@ -89,6 +112,7 @@ async fn look(opened: &mut Opened, target: &Target) -> Result<Status, Failure> {
     }
     status.remarks.extend(target.unread.iter().cloned());
     if record.is_none() && target.plan.is_none() && status.locked_by.is_none() {
+        target.is_certain()?;
         let mut failure = Failure::harmless(
             Exit::Failed,
             format!(
@@ -99,7 +123,6 @@ async fn look(opened: &mut Opened, target: &Target) -> Result<Status, Failure> {
             format!("begin one: `{}`", opened.typed.beginning("run")),
         );
         failure.hints.extend(open_here(opened, &target.name).await);
-        failure.details.clone_from(&target.unread);
         return Err(failure);
     }
     Ok(status)

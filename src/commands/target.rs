@@ -50,6 +50,18 @@ impl Target {
         self.plan.is_some() || self.record.as_ref().is_some_and(Record::is_open)
     }
 
+    /// Passes when what is known of this migration is all that there is to know, or enough to go on with.
+    ///
+    /// # Errors
+    /// A cluster had no answer, and the other knows of nothing open: that is no sign that nothing is.
+    pub(super) fn is_certain(&self) -> Result<(), Failure> {
+        if self.unread.is_empty() || self.is_unfinished() {
+            return Ok(());
+        }
+        let claim = if self.subject == Subject::Claim { "claim " } else { "" };
+        Err(uncertain(&format!("a migration of {claim}{} is open", self.name), &self.unread))
+    }
+
     /// Returns the plan of an unfinished migration.
     ///
     /// # Errors
@@ -161,7 +173,8 @@ async fn choose(opened: &Opened, ui: &mut Ui, which: Which) -> Result<(Subject, 
         if open.is_empty() && which == Which::Any { ended } else { open }.into_iter().collect();
     match found.as_slice() {
         [only] => Ok(only.clone()),
-        [] => Err(none(opened, unread).await),
+        [] if unread.is_empty() => Err(none(opened, which).await),
+        [] => Err(uncertain("a migration is open", &unread)),
         several if ui.can_ask() => match ui.choose("which migration is meant?", &titles(several)).await {
             Some(index) => Ok(several[index].clone()),
             None => Err(ambiguous(opened, several)),
@@ -170,14 +183,33 @@ async fn choose(opened: &Opened, ui: &mut Ui, which: Which) -> Result<(Subject, 
     }
 }
 
-/// Returns the failure that nothing is open here, with what is open in other namespaces.
-async fn none(opened: &Opened, unread: Vec<String>) -> Failure {
-    let source = opened.cluster(Side::Source);
-    let mut failure = Failure::usage(
-        format!("NAME is missing, and no migration is open in namespace {}", source.namespace),
-        format!("name the StatefulSet: `{} NAME`", opened.typed.beginning("run")),
+/// Returns the failure that it is not known whether something is so.
+fn uncertain(what: &str, unread: &[String]) -> Failure {
+    let mut failure = Failure::harmless(
+        Exit::Failed,
+        format!("it is not known whether {what}: a cluster had no answer"),
+        "see that both clusters can be read, then run the same command again",
     );
-    failure.details = unread;
+    failure.details = unread.to_vec();
+    failure.left_behind = vec!["everything as it was: this call changed nothing".to_owned()];
+    failure
+}
+
+/// Returns the failure that nothing is open here, with what is open in other namespaces.
+async fn none(opened: &Opened, which: Which) -> Failure {
+    let source = opened.cluster(Side::Source);
+    let hint = format!("name the StatefulSet: `{} NAME`", opened.typed.beginning("run"));
+    let mut failure = match which {
+        // The answer of a command that only looks.
+        Which::Any => {
+            let reason = format!("there is no migration in namespace {}", source.namespace);
+            Failure::harmless(Exit::Failed, reason, hint)
+        }
+        Which::Open | Which::OpenSet => {
+            let reason = format!("NAME is missing, and no migration is open in namespace {}", source.namespace);
+            Failure::usage(reason, hint)
+        }
+    };
     // Rights that end at a namespace are no reason to fail in another way.
     for listed in store::list(source, true).await.unwrap_or_default() {
         if let Some((subject, name)) = &listed.subject

@@ -58,6 +58,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         alone("cli::both_answers_for_idle_claims_are_refused", || async { both_idle() }),
         alone("cli::clusters_that_do_not_answer_block_preflight", || async { no_answer() }),
         alone("cli::clusters_that_do_not_answer_block_run", || async { no_answer_for_run() }),
+        alone("cli::no_answer_is_no_sign_that_nothing_is_open", || async { no_answer_is_not_absence() }),
     ]
 }
 
@@ -393,5 +394,20 @@ fn no_answer_for_run() -> Result<()> {
     let end =
         "hint: do what the findings say, then look again: `sts-migrate preflight --src shop-a --dst shop-b web`\n";
     ensure!(said.stderr.ends_with(end), "{said:?}");
+    Ok(())
+}
+
+fn no_answer_is_not_absence() -> Result<()> {
+    let machine = Machine::new()?;
+    for command in ["status", "swing", "finalize", "rollback"] {
+        for (named, what) in [(&["web"][..], "a migration of web is open"), (&[], "a migration is open")] {
+            let yes: &[&str] = if command == "status" { &[] } else { &["--yes"] };
+            let said = machine.run(&[&[command, "--src", "shop-a", "--dst", "shop-b"], yes, named].concat())?;
+            let reason = format!("error: it is not known whether {what}: a cluster had no answer\n  source cluster: ");
+            ensure!(said.code == Some(1) && said.stderr.contains(&reason), "{command}: {said:?}");
+            ensure!(said.stderr.contains("\n  destination cluster: "), "{command}: {said:?}");
+            ensure!(said.stderr.contains("\nhint: see that both clusters can be read"), "{command}: {said:?}");
+        }
+    }
     Ok(())
 }

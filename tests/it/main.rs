@@ -26,6 +26,7 @@ mod readme;
 mod screen;
 mod shapes;
 mod stage;
+mod status;
 mod support;
 
 /// Tests side by side, unless `--test-threads` says otherwise: they mostly wait.
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         readiness::trials(),
         readme::trials(),
         shapes::trials(),
+        status::trials(),
     ]
     .into_iter()
     .flatten()

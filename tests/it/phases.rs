@@ -1,7 +1,6 @@
-//! Every phase by hand, in its turn and out of it; status from everywhere; documents; events.
+//! Every phase by hand, in its turn and out of it; documents; events.
 
 use std::fs;
-use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use bed::judge::Expected;
@@ -13,34 +12,22 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::migration::{usual, writes_of};
-use crate::stage::{PATIENT, SET, Stage};
-use crate::support::{Ended, KillOnDrop, Operator, eventually, on_bed};
+use crate::stage::{SET, Stage};
+use crate::support::{Ended, on_bed};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         on_bed("phases::each_by_hand_in_its_turn_and_refused_out_of_it", by_hand),
         on_bed("phases::by_hand_and_by_run_until_mixed_with_the_canary", mixed),
         on_bed("phases::a_document_names_clusters_by_file_and_by_secret", document),
-        on_bed("phases::status_watch_shows_a_run_from_elsewhere_to_its_end", watched),
         on_bed("phases::events_tell_a_run_from_begin_to_end", events),
         on_bed("phases::bad_input_changes_nothing_and_names_the_nearest", bad_input),
     ]
 }
 
 impl Stage {
-    /// Returns the status that a laptop sees which has never seen the migration.
-    async fn status_elsewhere(&self) -> Result<Value> {
-        let elsewhere = Operator::new(self.bed, &self.tool)?;
-        let json = elsewhere.run(self.arguments("status", &["-o", "json"])).await?.expect_code(0);
-        let yaml = elsewhere.run(self.arguments("status", &["-o", "yaml"])).await?.expect_code(0);
-        let status: Value = serde_json::from_str(&json.stdout)?;
-        let same: Value = serde_yaml::from_str(&yaml.stdout)?;
-        ensure!(status == same, "YAML says another thing:\n{}\n{}", json.stdout, yaml.stdout);
-        Ok(status)
-    }
-
     /// Fails unless a laptop elsewhere sees this phase, and says these commands for next.
-    async fn expect_phase(&self, phase: &str, paused: bool, next: &[&str]) -> Result<()> {
+    pub(crate) async fn expect_phase(&self, phase: &str, paused: bool, next: &[&str]) -> Result<()> {
         let status = self.status_elsewhere().await?["status"].clone();
         ensure!(status["phase"] == phase && status["paused"] == paused, "not {phase}: {status:#}");
         let commands: Vec<&str> =
@@ -220,41 +207,6 @@ async fn document(bed: &'static Bed) -> Result<()> {
     operator.run(["rollback", "-f", "secret.yaml", "--yes"]).await?.expect_code(0);
     ensure!(stage.ready_pods(Cluster::A).await? == 1);
     stage.end(case.expecting(Expected::RolledBack)).await
-}
-
-async fn watched(bed: &'static Bed) -> Result<()> {
-    let stage = Stage::new(bed, "watched", usual(1)).await?;
-    let case = stage.case().await?;
-    let go_on = stage.operator.home().join("go-on");
-    let command = "until test -e go-on; do sleep 0.1; done";
-    let arguments = stage.arguments("run", &["--yes", "--finalize", "--verify-command", command]);
-    let mut run = stage.operator.command(arguments);
-    let mut run = KillOnDrop(run.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
-    let elsewhere = Operator::new(bed, &stage.tool)?;
-    let seen = elsewhere.home().join("seen");
-    eventually("a migration to watch", PATIENT, async || {
-        Ok((elsewhere.run(stage.arguments("status", &[])).await?.code() == Some(0)).then_some(()))
-    })
-    .await?;
-    let mut watch = elsewhere.command(stage.arguments("status", &["--watch"]));
-    let mut watch = KillOnDrop(watch.stdout(fs::File::create(&seen)?).stderr(Stdio::null()).spawn()?);
-    let shows = async |words: &str| {
-        eventually(format!("`{words}`"), PATIENT, async || Ok(fs::read_to_string(&seen)?.contains(words).then_some(())))
-            .await
-            .with_context(|| fs::read_to_string(&seen).unwrap_or_default())
-    };
-    shows("phase: Finalizing").await?;
-    let status = stage.status_elsewhere().await?["status"].clone();
-    let holder = status["lockedBy"]["holder"].as_str().context("somebody is at work")?.to_owned();
-    ensure!(holder.contains(&format!("(process {})", run.0.id())), "{holder} is not process {}", run.0.id());
-    ensure!(status["next"]["what"] == format!("{holder} is at work on it; look again"), "{status:#}");
-    shows(&format!("locked by: {holder}")).await?;
-    fs::write(&go_on, "")?;
-    shows("phase: Completed").await?;
-    shows("left in the source cluster, yours to remove: Service web").await?;
-    let ends = async |child: &mut KillOnDrop| eventually("an end", PATIENT, async || Ok(child.0.try_wait()?)).await;
-    ensure!(ends(&mut run).await?.code() == Some(0) && ends(&mut watch).await?.code() == Some(0));
-    stage.end(case.expecting(Expected::Finalized)).await
 }
 
 async fn events(bed: &'static Bed) -> Result<()> {

@@ -1,0 +1,237 @@
+//! `status`: what a laptop sees that has never seen the migration, at every phase and through an outage.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+use bed::judge::Expected;
+use bed::{Bed, ec2};
+use libtest_mimic::Trial;
+use serde_json::Value;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use crate::migration::usual;
+use crate::screen::{CTRL_C, GO_ON, Screen};
+use crate::stage::{PATIENT, Stage};
+use crate::support::{KillOnDrop, Operator, eventually, on_bed};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        on_bed("status::tells_from_elsewhere_of_each_phase_at_work_and_paused", every_phase),
+        on_bed("status::watch_shows_a_run_from_elsewhere_to_its_end", watched),
+        on_bed("status::watch_outlives_clusters_that_do_not_answer", outage),
+    ]
+}
+
+impl Stage {
+    /// Returns the status that a laptop sees which has never seen the migration.
+    pub(crate) async fn status_elsewhere(&self) -> Result<Value> {
+        let elsewhere = Operator::new(self.bed, &self.tool)?;
+        let json = elsewhere.run(self.arguments("status", &["-o", "json"])).await?.expect_code(0);
+        let yaml = elsewhere.run(self.arguments("status", &["-o", "yaml"])).await?.expect_code(0);
+        let status: Value = serde_json::from_str(&json.stdout)?;
+        let same: Value = serde_yaml::from_str(&yaml.stdout)?;
+        ensure!(status == same, "YAML says another thing:\n{}\n{}", json.stdout, yaml.stdout);
+        Ok(status)
+    }
+
+    /// Fails unless a laptop elsewhere sees this phase with somebody at work on it.
+    async fn expect_at_work(&self, phase: &str, direction: &str) -> Result<()> {
+        let status = self.status_elsewhere().await?["status"].clone();
+        ensure!(status["phase"] == phase && status["direction"] == direction, "not {phase} {direction}: {status:#}");
+        let holder = status["lockedBy"]["holder"].as_str().context("somebody is at work")?;
+        ensure!(status["next"]["what"] == format!("{holder} is at work on it; look again"), "{status:#}");
+        let text = Operator::new(self.bed, &self.tool)?.run(self.arguments("status", &[])).await?.expect_code(0).stdout;
+        ensure!(text.contains(&format!("\nlocked by: {holder} (renewed ")), "{text}");
+        Ok(())
+    }
+
+    /// Fails unless a laptop elsewhere sees this phase, nobody at work, and these commands for next.
+    async fn expect_at_rest(&self, phase: &str, direction: &str, paused: bool, next: &[&str]) -> Result<()> {
+        let status = self.status_elsewhere().await?["status"].clone();
+        ensure!(status["direction"] == direction, "not {direction}: {status:#}");
+        self.expect_phase(phase, paused, next).await
+    }
+}
+
+async fn every_phase(bed: &'static Bed) -> Result<()> {
+    let stage = Stage::new(bed, "each-phase", usual(1)).await?;
+    let case = stage.case().await?;
+    let mut screen = Screen::open(&stage.operator, &stage.arguments("run", &[]))?;
+    screen.wait_for(GO_ON).await?;
+    stage.expect_at_work("FreezingSource", "Forward").await?;
+    screen.type_line("n")?;
+    screen.ends_with(1).await?;
+    stage.expect_at_rest("FreezingSource", "Forward", true, &["run", "rollback"]).await?;
+
+    let mut screen = Screen::open(&stage.operator, &stage.arguments("run", &[]))?;
+    screen.wait_for(GO_ON).await?;
+    screen.type_line("y")?;
+    screen.wait_for(GO_ON).await?;
+    stage.expect_at_work("MigratingPods", "Forward").await?;
+    screen.press(CTRL_C)?;
+    screen.ends_with(130).await?;
+    stage.expect_at_rest("MigratingPods", "Forward", true, &["run", "rollback"]).await?;
+
+    let mut screen = Screen::open(&stage.operator, &stage.arguments("run", &[]))?;
+    screen.wait_for(GO_ON).await?;
+    screen.type_line("y")?;
+    screen.wait_for("to delete; anything else pauses:").await?;
+    stage.expect_at_work("Finalizing", "Forward").await?;
+    screen.type_line("n")?;
+    screen.ends_with(1).await?;
+    stage.expect_at_rest("Finalizing", "Forward", true, &["finalize", "rollback"]).await?;
+
+    // Back: held up by a detach from B that sticks.
+    let (_, volume) = stage.workload.volumes(&stage.a).await?.remove(0);
+    let control = ec2::Control::new(bed.ec2_url());
+    let stick =
+        |sticks| ec2::Knobs { volume: Some(volume.clone()), detach_sticks: Some(sticks), ..ec2::Knobs::default() };
+    control.knobs(&stick(true)).await?;
+    let mut screen = Screen::open(&stage.operator, &stage.arguments("rollback", &[]))?;
+    screen.wait_for(GO_ON).await?;
+    stage.expect_at_work("Finalizing", "Forward").await?;
+    screen.type_line("y")?;
+    let is_detaching = async || {
+        let status = stage.status_elsewhere().await?["status"].clone();
+        let held = status["ordinals"][0]["volumes"].as_array().into_iter().flatten();
+        let moving = held
+            .filter(|it| it["volume"] == volume)
+            .all(|it| it["heldBy"] == "destination cluster, attaching or detaching");
+        Ok((status["ordinals"][0]["location"] == "neither" && moving).then_some(()))
+    };
+    eventually("a detach that sticks", PATIENT, is_detaching).await?;
+    stage.expect_at_work("RollingBack", "Back").await?;
+    screen.press(CTRL_C)?;
+    screen.ends_with(130).await?;
+    stage.expect_at_rest("RollingBack", "Back", true, &["rollback"]).await?;
+    stage.run("rollback", &["--yes", "--detach-timeout", "1s"]).await?.expect_code(1);
+    stage.expect_at_rest("Failed", "Back", false, &["rollback"]).await?;
+    let failure = stage.status_elsewhere().await?["status"]["lastFailure"].clone();
+    ensure!(failure["reason"].as_str().is_some_and(|reason| reason.contains(&volume)), "{failure}");
+    control.knobs(&stick(false)).await?;
+    control.release(&volume).await?;
+    stage.run("rollback", &["--yes"]).await?.expect_code(0);
+    stage.expect_at_rest("RolledBack", "Back", false, &["run"]).await?;
+    stage.end(case.expecting(Expected::RolledBack)).await
+}
+
+async fn watched(bed: &'static Bed) -> Result<()> {
+    let stage = Stage::new(bed, "watched", usual(1)).await?;
+    let case = stage.case().await?;
+    let go_on = stage.operator.home().join("go-on");
+    let command = "until test -e go-on; do sleep 0.1; done";
+    let arguments = stage.arguments("run", &["--yes", "--finalize", "--verify-command", command]);
+    let mut run = stage.operator.command(arguments);
+    let mut run = KillOnDrop(run.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
+    let elsewhere = Operator::new(bed, &stage.tool)?;
+    let seen = elsewhere.home().join("seen");
+    eventually("a migration to watch", PATIENT, async || {
+        Ok((elsewhere.run(stage.arguments("status", &[])).await?.code() == Some(0)).then_some(()))
+    })
+    .await?;
+    let mut watch = elsewhere.command(stage.arguments("status", &["--watch"]));
+    let mut watch = KillOnDrop(watch.stdout(fs::File::create(&seen)?).stderr(Stdio::null()).spawn()?);
+    let shows = async |words: &str| shown(&seen, words).await;
+    shows("phase: MigratingPods").await?;
+    let verifying = async || {
+        let status = stage.status_elsewhere().await?;
+        Ok((status["status"]["ordinals"][0]["location"] == "destination").then_some(()))
+    };
+    eventually("the pod's move", PATIENT, verifying).await?;
+    let status = stage.status_elsewhere().await?["status"].clone();
+    let holder = status["lockedBy"]["holder"].as_str().context("somebody is at work")?.to_owned();
+    ensure!(holder.contains(&format!("(process {})", run.0.id())), "{holder} is not process {}", run.0.id());
+    ensure!(status["next"]["what"] == format!("{holder} is at work on it; look again"), "{status:#}");
+    shows(&format!("locked by: {holder}")).await?;
+    fs::write(&go_on, "")?;
+    shows("phase: Completed").await?;
+    shows("left in the source cluster, yours to remove: Service web").await?;
+    ensure!(end_of(&mut run).await? == Some(0) && end_of(&mut watch).await? == Some(0));
+    stage.end(case.expecting(Expected::Finalized)).await
+}
+
+/// Waits until a file holds these words.
+async fn shown(file: &Path, words: &str) -> Result<()> {
+    eventually(format!("`{words}`"), PATIENT, async || Ok(fs::read_to_string(file)?.contains(words).then_some(())))
+        .await
+        .with_context(|| fs::read_to_string(file).unwrap_or_default())
+}
+
+/// Waits until a program has ended, and returns its exit code.
+async fn end_of(program: &mut KillOnDrop) -> Result<Option<i32>> {
+    Ok(eventually("an end", PATIENT, async || Ok(program.0.try_wait()?)).await?.code())
+}
+
+/// A wire to an API server, which can be cut and mended.
+struct Wire {
+    near: SocketAddr,
+    is_cut: watch::Sender<bool>,
+}
+
+impl Wire {
+    async fn to(far: String) -> Result<Wire> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let near = listener.local_addr()?;
+        let (is_cut, cut) = watch::channel(false);
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let (far, mut cut) = (far.clone(), cut.clone());
+                if *cut.borrow() {
+                    continue;
+                }
+                tokio::spawn(async move {
+                    let Ok(mut far) = TcpStream::connect(far).await else { return };
+                    tokio::select! {
+                        _ended = copy_bidirectional(&mut near, &mut far) => {}
+                        _cut = cut.wait_for(|cut| *cut) => {}
+                    }
+                });
+            }
+        });
+        Ok(Wire { near, is_cut })
+    }
+}
+
+async fn outage(bed: &'static Bed) -> Result<()> {
+    let stage = Stage::new(bed, "outage", usual(1)).await?;
+    let case = stage.case().await?;
+    stage.run("run", &["--yes", "--until", "prepare"]).await?.expect_code(0);
+
+    let mut elsewhere = Operator::new(bed, &stage.tool)?;
+    let mut kubeconfig: Value = serde_yaml::from_str(&fs::read_to_string(bed.kubeconfig(&stage.tool.user)?)?)?;
+    let mut wires = Vec::new();
+    for cluster in kubeconfig["clusters"].as_array_mut().context("a kubeconfig has clusters")? {
+        let server = cluster["cluster"]["server"].as_str().context("a cluster has a server")?;
+        let wire = Wire::to(server.trim_start_matches("https://").to_owned()).await?;
+        cluster["cluster"]["server"] = format!("https://{}", wire.near).into();
+        wires.push(wire);
+    }
+    let [source, destination] = wires.as_slice() else { anyhow::bail!("a bed has two clusters") };
+    let file = elsewhere.home().join("kubeconfig");
+    fs::write(&file, serde_yaml::to_string(&kubeconfig)?)?;
+    elsewhere.set("KUBECONFIG", file);
+
+    let (seen, talk) = (elsewhere.home().join("seen"), elsewhere.home().join("talk"));
+    let mut watch = elsewhere.command(stage.arguments("status", &["--watch"]));
+    let mut watch = KillOnDrop(watch.stdout(fs::File::create(&seen)?).stderr(fs::File::create(&talk)?).spawn()?);
+    shown(&seen, "phase: FreezingSource").await?;
+    // One that is left has the record too; what the other would say is unknown, not gone.
+    destination.is_cut.send_replace(true);
+    shown(&seen, "remark: destination cluster: ").await?;
+    source.is_cut.send_replace(true);
+    shown(&talk, "it is not known whether a migration of web is open: a cluster had no answer").await?;
+    shown(&talk, "looking again every 2 seconds").await?;
+    stage.run("rollback", &["--yes"]).await?.expect_code(0);
+    ensure!(watch.0.try_wait()?.is_none(), "it looks no more: {}", fs::read_to_string(&talk)?);
+    for wire in &wires {
+        wire.is_cut.send_replace(false);
+    }
+    shown(&seen, "phase: RolledBack").await?;
+    ensure!(end_of(&mut watch).await? == Some(0));
+    stage.end(case.expecting(Expected::RolledBack)).await
+}
