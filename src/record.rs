@@ -90,6 +90,9 @@ pub struct Record {
     /// Whether a command of the operator's belongs to the cutover: it may have run.
     #[serde(default)]
     pub cutover_command: bool,
+    /// Whether a check of the operator's belongs to the swing, and has not passed yet for all that moves.
+    #[serde(default)]
+    pub verifying: bool,
     /// Whether A's claims and PVs are being deleted: the point of no return.
     pub deleting: bool,
     /// How it ended.
@@ -111,6 +114,7 @@ impl Record {
             paused: false,
             cutover: Cutover::NotBegun,
             cutover_command: false,
+            verifying: false,
             deleting: false,
             outcome: None,
             last_failure: None,

@@ -7,7 +7,7 @@
 //! ```
 //! None of the forward checks run. It refuses only for data that is not ours (TL-14).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ use super::gate::ids;
 use super::ours::{Ownership, ownership};
 use super::prepare::RETAIN;
 use super::{Action, Clock, Command, Condition, Decision, Done, Flow, Next, Step, Stop, Wait, records};
-use crate::plan::{MIGRATION_ANNOTATION, RECLAIM_POLICY_ANNOTATION, VolumePlan};
+use crate::plan::{MIGRATION_ANNOTATION, OrdinalPlan, RECLAIM_POLICY_ANNOTATION, VolumePlan};
 use crate::record::{Cutover, Outcome};
 use crate::translate;
 use crate::world::{Holder, Kind, Object, Read, Side};
@@ -129,18 +129,21 @@ impl Decision<'_> {
                     Some(format!("{}-{}-", template.pointer("/metadata/name")?.as_str()?, self.set.name))
                 })
                 .collect();
-            for claim in self.world.objects(Side::Destination, Kind::PersistentVolumeClaim) {
+            for claim in listed(self.world, Side::Destination, Kind::PersistentVolumeClaim, 0)?.objects() {
                 let is_of_set = stems.iter().any(|stem| is_ordinal(claim.name().strip_prefix(stem.as_str())));
                 if is_of_set && !planned.contains(claim.name()) && !self.is_marked(claim) {
                     return Err(foreign_data(Kind::PersistentVolumeClaim, claim));
                 }
             }
-            let pods: BTreeSet<String> =
-                self.set.ordinals.iter().map(|ordinal| self.set.pod_name(ordinal.ordinal)).collect();
+            let pods: BTreeMap<String, &OrdinalPlan> =
+                self.set.ordinals.iter().map(|ordinal| (self.set.pod_name(ordinal.ordinal), ordinal)).collect();
             let stem = format!("{}-", self.set.name);
-            for pod in self.world.objects(Side::Destination, Kind::Pod) {
-                let is_of_set = is_ordinal(pod.name().strip_prefix(stem.as_str()));
-                if is_of_set && !pods.contains(pod.name()) {
+            for pod in listed(self.world, Side::Destination, Kind::Pod, 0)?.objects() {
+                let is_ours = match pods.get(pod.name()) {
+                    Some(ordinal) => self.is_our_pod(pod, ordinal)?,
+                    None => !is_ordinal(pod.name().strip_prefix(stem.as_str())),
+                };
+                if !is_ours {
                     return Err(foreign_data(Kind::Pod, pod));
                 }
             }
@@ -151,6 +154,23 @@ impl Decision<'_> {
             self.refuse_changed(Kind::PersistentVolume, &volume.destination_volume_name, wanted)?;
         }
         Ok(())
+    }
+
+    /// Returns whether a pod in B with the name of an ordinal's is our set's: its controller says so, or what
+    /// it uses, should somebody have removed the set alone.
+    fn is_our_pod(&self, pod: &Object, ordinal: &OrdinalPlan) -> Flow<bool> {
+        let set = present(self.world, Side::Destination, Kind::StatefulSet, &self.set.name)?;
+        if let (Some(set), Some(owner)) = (set, pod.controller()) {
+            return Ok(owner.uid == set.uid());
+        }
+        for volume in &ordinal.volumes {
+            let claim = present(self.world, Side::Destination, Kind::PersistentVolumeClaim, &volume.claim)?;
+            let is_ours = claim.is_some_and(|claim| self.is_marked(claim));
+            if is_ours && pod.claim_names().any(|claim| claim == volume.claim) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn refuse_changed(&self, kind: Kind, name: &str, wanted: &Object) -> Flow<()> {
@@ -171,7 +191,7 @@ impl Decision<'_> {
 
     /// B's pods end, and B lets go of the volumes.
     fn stop_destination(&self) -> Flow<()> {
-        let Some(set) = self.our_destination_set()? else { return self.idle_let_go_back() };
+        let Some(set) = self.our_destination_set()? else { return self.without_set() };
         if set.is_terminating() {
             return Err(gone(Side::Destination, Kind::StatefulSet, &[set]));
         }
@@ -206,14 +226,23 @@ impl Decision<'_> {
         Err(Next::Act { actions: vec![action], needs: None })
     }
 
-    /// Without a set of ours, pods of others may use what was moved: it must be free before it goes back.
-    fn idle_let_go_back(&self) -> Flow<()> {
-        let mut is_standing = false;
-        for volume in &self.set.idle {
+    /// Without a set of ours its pods may still be there (somebody removed it alone), and others may use what
+    /// was moved: it must be free before it goes back.
+    fn without_set(&self) -> Flow<()> {
+        let (mut is_standing, mut keep) = (false, Vec::new());
+        for volume in self.set.volumes() {
             let claim = present(self.world, Side::Destination, Kind::PersistentVolumeClaim, &volume.claim)?;
             is_standing |= claim.is_some_and(|claim| self.is_marked(claim));
+            keep.extend(self.retain_destination(volume)?);
         }
-        if is_standing { self.let_go() } else { Ok(()) }
+        if !is_standing {
+            return Ok(());
+        }
+        if !keep.is_empty() {
+            return Err(Next::Act { actions: keep, needs: None });
+        }
+        self.stop_destination_pods()?;
+        self.let_go()
     }
 
     fn retain_destination(&self, volume: &VolumePlan) -> Flow<Option<Action>> {
@@ -234,7 +263,12 @@ impl Decision<'_> {
         let side = Side::Destination;
         let mut running = Vec::new();
         for ordinal in self.set.ordinals.iter().rev() {
-            running.extend(present(self.world, side, Kind::Pod, &self.set.pod_name(ordinal.ordinal))?);
+            let found = present(self.world, side, Kind::Pod, &self.set.pod_name(ordinal.ordinal))?;
+            if let Some(pod) = found
+                && self.is_our_pod(pod, ordinal)?
+            {
+                running.push(pod);
+            }
         }
         if !self.set.is_parallel() {
             running.truncate(1);
@@ -253,25 +287,14 @@ impl Decision<'_> {
         }
     }
 
-    /// Passes the gate in B for every volume that A does not hold already.
+    /// Passes the gate in B.
     fn let_go(&self) -> Flow<()> {
         let all: Vec<&VolumePlan> = self.set.volumes().collect();
-        volumes(self.world, &ids(&all), 0)?;
-        let leaving: Vec<&VolumePlan> =
-            all.into_iter().filter(|volume| self.world.holder(&volume.volume) != Holder::Side(Side::Source)).collect();
-        if leaving.is_empty() {
+        if all.is_empty() {
             return Ok(());
         }
-        let pods: Vec<String> = self
-            .set
-            .ordinals
-            .iter()
-            .filter(|ordinal| {
-                ordinal.volumes.iter().any(|volume| leaving.iter().any(|left| left.claim == volume.claim))
-            })
-            .map(|ordinal| self.set.pod_name(ordinal.ordinal))
-            .collect();
-        self.gate(Side::Destination, &pods, &leaving)
+        let pods: Vec<String> = self.set.ordinals.iter().map(|ordinal| self.set.pod_name(ordinal.ordinal)).collect();
+        self.gate(Side::Destination, &pods, &all)
     }
 
     /// Deletes what is ours in B, without a pod left to use it.
@@ -284,22 +307,29 @@ impl Decision<'_> {
             .collect();
         self.delete_ours(Kind::ControllerRevision, revisions)?;
         for kind in [Kind::PersistentVolumeClaim, Kind::PersistentVolume] {
-            let mut ours = Vec::new();
+            let (mut ours, mut keep) = (Vec::new(), Vec::new());
             for volume in self.set.volumes() {
                 let name = match kind {
                     Kind::PersistentVolume => &volume.destination_volume_name,
                     _ => &volume.claim,
                 };
-                let found = present(self.world, side, kind, name)?.filter(|found| self.is_marked(found));
-                if found.is_some() {
-                    // Its policy as it is now, not as it was: an update in between is a 409.
-                    let name = volume.destination_volume_name.clone();
-                    refresh(self.world, [Read::Get(side, Kind::PersistentVolume, name)])?;
-                    if let Some(action) = self.retain_destination(volume)? {
-                        return Err(Next::Act { actions: vec![action], needs: None });
-                    }
+                if let Some(found) = present(self.world, side, kind, name)?.filter(|found| self.is_marked(found)) {
+                    ours.push(found);
+                    keep.push(volume);
                 }
-                ours.extend(found);
+            }
+            if ours.is_empty() {
+                continue;
+            }
+            // Their policies as they are now, not as they were, of all at once: an update in between is a 409.
+            refresh(self.world, [Read::List(side, Kind::PersistentVolume)])?;
+            listed(self.world, side, Kind::PersistentVolume, 0)?;
+            let mut actions = Vec::new();
+            for volume in keep {
+                actions.extend(self.retain_destination(volume)?);
+            }
+            if !actions.is_empty() {
+                return Err(Next::Act { actions, needs: None });
             }
             self.delete_ours(kind, ours)?;
         }
@@ -427,7 +457,10 @@ impl Decision<'_> {
 
     fn retained_or_gone(&self, found: Option<&Object>) -> Flow<()> {
         let Some(found) = found else { return Ok(()) };
-        let Some(found) = fresh(self.world, Side::Source, Kind::PersistentVolume, found.name())? else { return Ok(()) };
+        let (side, kind) = (Side::Source, Kind::PersistentVolume);
+        // All at once: there may be hundreds.
+        refresh(self.world, [Read::List(side, kind)])?;
+        let Some(found) = present(self.world, side, kind, found.name())? else { return Ok(()) };
         match found.text("/spec/persistentVolumeReclaimPolicy").unwrap_or_default() {
             RETAIN => Ok(()),
             policy => Err(Next::Stop(Stop::NotRetained {

@@ -5,14 +5,15 @@
 //! (1) pod gone ─▶ (2) no other pod in A or B on the claims ─▶ (3) no node lists it in volumesInUse
 //!     ─▶ (4) no VolumeAttachment names the PV ─▶ (5) EC2: available, no attachment, twice in a row
 //! ```
-//! It is passed only when volumes *leave* a side.
+//! It is passed only when volumes *leave* a side. On the way back A may hold some, or have pods that wait for
+//! them: that B has let go is then (1) to (4) in B, and EC2 naming an instance of A.
 
 use std::collections::BTreeSet;
 
 use super::facts::{all_listed, volumes};
 use super::{Clock, Condition, Decision, Flow, Next, Stop, Wait};
 use crate::plan::VolumePlan;
-use crate::world::{Answer, AttachmentState, Ec2Volume, Kind, Object, Seq, Side, VolumeId, VolumeState};
+use crate::world::{Answer, AttachmentState, Ec2Volume, Holder, Kind, Object, Seq, Side, VolumeId, VolumeState};
 
 /// How many reads in a row must call a volume free: EC2's API is eventually consistent.
 const READS: usize = 2;
@@ -26,7 +27,7 @@ impl Decision<'_> {
             Some(on) => Err(Next::Wait(Wait { on, clock: clock.clone(), poll: Vec::new() })),
             None => Ok(()),
         };
-        let user = || self.user(volumes);
+        let user = || self.user(leaving, volumes);
         let reporter = || self.reporter(leaving, volumes);
         let attachment = || self.attachment(leaving, volumes);
         // What is known to be in the way need not be asked for again: its watch says when it has gone.
@@ -43,19 +44,29 @@ impl Decision<'_> {
         clear(reporter())?;
         let after = all_listed(self.world, &[(leaving, Kind::VolumeAttachment)], after)?;
         clear(attachment())?;
-        self.free(volumes, after, clock)
+        self.free(leaving, volumes, after, clock)
     }
 
-    /// (2): returns a pod that uses one of the claims.
-    fn user(&self, volumes: &[&VolumePlan]) -> Option<Condition> {
+    /// (2): returns a pod that uses one of the claims. Going back, A's own pods are where they belong.
+    fn user(&self, leaving: Side, volumes: &[&VolumePlan]) -> Option<Condition> {
         let claims: BTreeSet<&str> = volumes.iter().map(|volume| volume.claim.as_str()).collect();
         Side::BOTH.into_iter().find_map(|side| {
+            let is_at_home =
+                |pod: &Object| (side, leaving) == (Side::Source, Side::Destination) && self.is_planned(pod);
             let mut pods = self.world.objects(side, Kind::Pod).filter(|pod| !pod.is_finished_pod());
             pods.find_map(|pod| {
+                if is_at_home(pod) {
+                    return None;
+                }
                 let claim = pod.claim_names().find(|claim| claims.contains(claim))?.to_owned();
                 Some(Condition::ClaimUnused { side, claim, pod: pod.name().to_owned() })
             })
         })
+    }
+
+    /// Returns whether a pod is the set's own by its name.
+    fn is_planned(&self, pod: &Object) -> bool {
+        self.set.ordinals.iter().any(|ordinal| self.set.pod_name(ordinal.ordinal) == pod.name())
     }
 
     /// (3): returns a node that reports one of the volumes in use.
@@ -88,9 +99,14 @@ impl Decision<'_> {
     }
 
     /// (5)
-    fn free(&self, leaving: &[&VolumePlan], after: Seq, clock: Clock) -> Flow<()> {
-        let ids = ids(leaving);
+    fn free(&self, leaving: Side, planned: &[&VolumePlan], after: Seq, clock: Clock) -> Flow<()> {
+        let mut ids = ids(planned);
         volumes(self.world, &ids, after)?;
+        if leaving == Side::Destination {
+            // Attached to A, be it to go or to come: it cannot be B's, and A's own to see to.
+            let home = Side::Source;
+            ids.retain(|id| ![Holder::Side(home), Holder::Moving(home)].contains(&self.world.holder(id)));
+        }
         let mut once = false;
         for id in &ids {
             let Some(facts) = self.world.volumes.get(id) else { continue };

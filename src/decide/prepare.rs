@@ -259,6 +259,10 @@ impl Decision<'_> {
             let action = Action::create(Step::CreateSet, Side::Destination, Kind::StatefulSet, wanted.0);
             return Err(Next::Act { actions: vec![action], needs: None });
         };
+        let replicas = found.replicas();
+        if replicas != 0 && !self.is_frozen() {
+            return Err(Next::Stop(Stop::Scaled { replicas, handed_over: 0 }));
+        }
         // Our own set keeps its claims until finalize; somebody else's `Delete` is undone before any pod runs.
         match self.retain_claims(Side::Destination, found) {
             Some(action) => Err(Next::Act { actions: vec![action], needs: None }),

@@ -15,10 +15,8 @@ pub(super) fn settle(plan: &Plan, goal: &Goal, world: &World) -> Flow<Record> {
     let record = match (&records[0], &records[1]) {
         (Some(left), Some(right)) => in_force(left, right).clone(),
         (Some(only), None) | (None, Some(only)) => only.clone(),
-        (None, None) => Record::first(plan).next(|first| {
-            first.seq = 1;
-            first.direction = goal.direction;
-        }),
+        // Forward, also when both were lost: that it goes back is for a person to confirm.
+        (None, None) => Record::first(plan),
     };
     if record.outcome.is_none() {
         store_plan(plan, world, &records)?;

@@ -71,6 +71,8 @@ pub enum Stop {
     ActUnheeded { what: String, times: u32, reason: String },
     /// A cutover command was run, or was to be, and now none is given.
     CutoverCommandMissing,
+    /// A verify command was run and has not passed for all that moves, and now none is given.
+    VerifyCommandMissing,
     /// A command of the operator's failed.
     CommandFailed { command: String, reason: String },
     /// The same reads were asked for without end: a defect of this program.
@@ -92,6 +94,7 @@ impl Stop {
                 | Stop::PointOfNoReturn
                 | Stop::Ended { .. }
                 | Stop::CutoverCommandMissing
+                | Stop::VerifyCommandMissing
         )
     }
 }
@@ -176,6 +179,12 @@ impl std::fmt::Display for Stop {
             }
             Stop::CutoverCommandMissing => {
                 write!(f, "the cutover was begun with a command, and this run has no --cutover-command")
+            }
+            Stop::VerifyCommandMissing => {
+                write!(
+                    f,
+                    "pods were verified by a command that has not passed for all, and this run has no --verify-command"
+                )
             }
             Stop::CommandFailed { command, reason } => write!(f, "{command} failed: {reason}"),
             Stop::Stuck { reads } => write!(f, "the same is looked at without end, a defect of sts-migrate: {reads}"),

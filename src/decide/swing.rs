@@ -15,13 +15,18 @@ use serde_json::json;
 use super::facts::{CLUSTER_NAMESPACE, listed, present, refresh, volumes};
 use super::gate::{attached_volume, ids};
 use super::prepare::RETAIN;
-use super::{Action, Clock, Command, Condition, Confirmation, Decision, Done, Flow, Next, Step, Stop, Verb, Wait};
+use super::{
+    Action, Clock, Command, Condition, Confirmation, Decision, Done, Flow, Next, Step, Stop, Verb, Wait, records,
+};
 use crate::plan::{Order, OrdinalPlan, VolumePlan};
 use crate::world::{AttachmentState, Holder, Kind, Object, Read, Side, VolumeId};
 
 impl Decision<'_> {
     /// Returns none when all ordinals run in B, or the pause that was asked for.
     pub(super) fn swing(&self) -> Flow<Option<Done>> {
+        if self.record.verifying && !self.goal.commands.verify {
+            return Err(Next::Stop(Stop::VerifyCommandMissing));
+        }
         let set = self.destination_set()?;
         let replicas = set.replicas();
         self.only_handed_over(replicas)?;
@@ -100,7 +105,8 @@ impl Decision<'_> {
         let attached = self.attached_in(Side::Source)?;
         let volumes: BTreeMap<&str, &VolumePlan> =
             moved.iter().map(|volume| (volume.claim.as_str(), *volume)).collect();
-        for pod in self.world.objects(Side::Source, Kind::Pod).filter(|pod| !pod.is_finished_pod()) {
+        let pods = listed(self.world, Side::Source, Kind::Pod, 0)?;
+        for pod in pods.objects().filter(|pod| !pod.is_finished_pod()) {
             if let Some(volume) = pod.claim_names().find_map(|claim| volumes.get(claim)) {
                 let (what, volume) = (format!("pod {}", pod.name()), volume.volume.to_string());
                 return Err(Next::Stop(Stop::UsedBehind { side: Side::Source, what, volume }));
@@ -176,6 +182,7 @@ impl Decision<'_> {
         let planned: Vec<&VolumePlan> = moved.iter().flat_map(|ordinal| &ordinal.volumes).collect();
         let ids = ids(&planned);
         volumes(self.world, &ids, 0)?;
+        let again = refresh(self.world, [Read::Volumes(ids.clone())]);
         for ordinal in moved {
             let name = self.set.pod_name(ordinal.ordinal);
             let Some(pod) = present(self.world, Side::Destination, Kind::Pod, &name)? else {
@@ -183,7 +190,12 @@ impl Decision<'_> {
                 continue;
             };
             for volume in &ordinal.volumes {
-                if let Some(missing) = self.open_link(pod, volume)? {
+                let missing = self.open_link(pod, volume).map_err(|next| match (next, &again) {
+                    // What EC2 said long ago may name a node that is gone since: asked again first.
+                    (Next::Stop(_), Err(Next::Look(look))) => Next::Look(look.clone()),
+                    (next, _) => next,
+                })?;
+                if let Some(missing) = missing {
                     open.get_or_insert((name.clone(), missing));
                 }
             }
@@ -233,15 +245,33 @@ impl Decision<'_> {
     }
 
     /// Runs the operator's own check of what came up last.
+    ///
+    /// The record says so from before the first until all have passed: whoever goes on meanwhile, after a
+    /// failure or a crash, neither moves the next nor ends the swing without a check.
     fn verified(&self, moved: &[OrdinalPlan]) -> Flow<()> {
+        if !self.goal.commands.verify {
+            return Ok(());
+        }
         let newest = match self.plan.choices.order {
             Order::OneByOne => &moved[moved.len().saturating_sub(1)..],
             Order::Together => moved,
         };
-        for ordinal in newest.iter().filter(|_| self.goal.commands.verify) {
-            self.run(Command::Verify(ordinal.ordinal), None)?;
+        for ordinal in newest {
+            let command = Command::Verify(ordinal.ordinal);
+            if !self.record.verifying && !self.world.commands_done.contains(&command) {
+                return self.write_verifying(true);
+            }
+            self.run(command, None)?;
+        }
+        if self.record.verifying && moved.len() == self.set.ordinals.len() {
+            return self.write_verifying(false);
         }
         Ok(())
+    }
+
+    fn write_verifying(&self, verifying: bool) -> Flow<()> {
+        let next = self.record.next(|next| next.verifying = verifying);
+        Err(records::write(self.plan, self.world, &next, &Side::BOTH, None)?)
     }
 
     /// Runs a command of the operator's, once in this process.
@@ -263,6 +293,8 @@ impl Decision<'_> {
                 running.push((ordinal, pod));
             }
         }
+        // All nodes before the first pod goes down: one that is not Ready would keep a set stopped half-way.
+        let all: Vec<&Object> = running.iter().map(|(_, pod)| *pod).filter(|pod| !pod.is_terminating()).collect();
         if !self.set.is_parallel() {
             running.truncate(1);
         }
@@ -276,7 +308,7 @@ impl Decision<'_> {
             }
         }
         if !standing.is_empty() {
-            self.checks_again(batch, &standing)?;
+            self.checks_again(batch, &standing, &all)?;
             for (ordinal, _) in standing.iter().filter(|_| self.goal.commands.before_pod) {
                 self.run(Command::BeforePod(ordinal.ordinal), Some(self.question(ordinal)))?;
             }
@@ -312,7 +344,12 @@ impl Decision<'_> {
     }
 
     /// The checks that are made again right before pods go down (column "again").
-    fn checks_again(&self, batch: &[OrdinalPlan], standing: &[(&OrdinalPlan, &Object)]) -> Flow<()> {
+    fn checks_again(
+        &self,
+        batch: &[OrdinalPlan],
+        standing: &[(&OrdinalPlan, &Object)],
+        running: &[&Object],
+    ) -> Flow<()> {
         let mut reads = Vec::new();
         for side in Side::BOTH {
             reads.push(Read::Get(side, Kind::Namespace, CLUSTER_NAMESPACE.to_owned()));
@@ -324,7 +361,7 @@ impl Decision<'_> {
         for volume in batch.iter().flat_map(|ordinal| &ordinal.volumes) {
             reads.push(Read::Get(Side::Destination, Kind::PersistentVolumeClaim, volume.claim.clone()));
         }
-        for (_, pod) in standing {
+        for pod in running {
             if let Some(node) = pod.text("/spec/nodeName") {
                 reads.push(Read::Get(Side::Source, Kind::Node, node.to_owned()));
             }
@@ -343,7 +380,8 @@ impl Decision<'_> {
         }
         let own: Vec<&str> = standing.iter().map(|(_, pod)| pod.name()).collect();
         for side in Side::BOTH {
-            for pod in self.world.objects(side, Kind::Pod).filter(|pod| !pod.is_finished_pod()) {
+            let pods = listed(self.world, side, Kind::Pod, 0)?;
+            for pod in pods.objects().filter(|pod| !pod.is_finished_pod()) {
                 let is_own = side == Side::Source && own.contains(&pod.name());
                 let used = batch
                     .iter()
@@ -356,7 +394,7 @@ impl Decision<'_> {
                 }
             }
         }
-        for (_, pod) in standing {
+        for pod in running {
             let Some(node) = pod.text("/spec/nodeName") else { continue };
             let found = present(self.world, Side::Source, Kind::Node, node)?;
             if found.and_then(|found| found.condition("Ready")) != Some("True") {

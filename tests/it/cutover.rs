@@ -330,8 +330,20 @@ async fn failing_commands(bed: &'static Bed) -> Result<()> {
     ensure!(said.contains("pod web-0 in the destination cluster"), "what is left behind: {said}");
     let pid = stage.read("pid")?;
     eventually("what it started to be gone", PATIENT, async || Ok(is_gone(pid.trim()).then_some(()))).await?;
+    // It has not passed: nobody goes on without, not to the deleting either.
+    let ended = stage.run("run", &["--yes"]).await?.expect_code(4);
+    ensure!(ended.stderr.contains("this run has no --verify-command"), "{}", ended.stderr);
+    ensure!(ended.stderr.contains("hint: give it again: `--verify-command COMMAND`"), "{}", ended.stderr);
+    let ended = stage.run("finalize", &["--yes", "--verify-command", "true"]).await?.expect_code(4);
+    ensure!(ended.stderr.contains("it is not the turn of finalize"), "{}", ended.stderr);
+    let status = stage.status().await?["status"].clone();
+    ensure!(
+        status["phase"] == "Failed" && status["next"]["what"].as_str().is_some_and(|it| it.contains("verify")),
+        "{status}"
+    );
     stage.run("run", &["--yes", "--verify-command", "true"]).await?.expect_code(0);
-    stage.end(case.expecting(Expected::Moved)).await
+    stage.run("finalize", &["--yes"]).await?.expect_code(0);
+    stage.end(case.expecting(Expected::Finalized)).await
 }
 
 /// Returns whether a process is gone; one that nobody has waited for yet is.

@@ -25,6 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         on_bed("migration::moves_a_parallel_set_together", parallel_together),
         on_bed("migration::keeps_labels_annotations_options_and_maps_the_class", dressed),
         on_bed("migration::pauses_when_a_detach_sticks_and_resumes", stuck_detach),
+        on_bed("migration::goes_back_while_a_detach_sticks_in_the_source", back_from_stuck_detach),
         on_bed("migration::pauses_when_a_pod_is_never_ready_and_resumes", never_ready),
         on_bed("migration::goes_on_from_an_empty_home_after_a_kill", killed),
         on_bed("migration::rolls_back_before_any_ordinal", |bed| rolled_back(bed, "back-none", "freeze", None)),
@@ -152,6 +153,28 @@ async fn stuck_detach(bed: &'static Bed) -> Result<()> {
     stage.run("run", &["--yes"]).await?.expect_code(0);
     ensure!(stage.ready_pods(Cluster::B).await? == 2);
     stage.end(case.expecting(Expected::Moved)).await
+}
+
+async fn back_from_stuck_detach(bed: &'static Bed) -> Result<()> {
+    let stage = Stage::new(bed, "stuck-back", usual(2)).await?;
+    let case = stage.case().await?;
+    let control = ec2::Control::new(bed.ec2_url());
+    let volumes = stage.workload.volumes(&stage.a).await?;
+    let (_, volume) = volumes.into_iter().find(|(claim, _)| claim == "data-web-1").context("a volume of web-1")?;
+    let stick =
+        |sticks| ec2::Knobs { volume: Some(volume.clone()), detach_sticks: Some(sticks), ..ec2::Knobs::default() };
+    control.knobs(&stick(true)).await?;
+    let ended = stage.run("run", &["--order", "one-by-one", "--yes", "--detach-timeout", "3s"]).await?.expect_code(1);
+    ensure!(ended.stderr.contains(&volume) && stage.ready_pods(Cluster::B).await? == 1, "{}", ended.stderr);
+    // A holds it still: no reason to leave A without its set, and web-0 without a pod.
+    let ended = stage.run("rollback", &["--yes", "--ready-timeout", "8s"]).await?.expect_code(1);
+    ensure!(ended.stderr.contains("rolled back, but not everything is up: "), "{}", ended.stderr);
+    ensure!(stage.set(Cluster::A).await?.is_some() && stage.set(Cluster::B).await?.is_none());
+    control.knobs(&stick(false)).await?;
+    control.release(&volume).await?;
+    stage.run("rollback", &["--yes"]).await?.expect_code(0);
+    ensure!(stage.ready_pods(Cluster::A).await? == 2);
+    stage.end(case.expecting(Expected::RolledBack)).await
 }
 
 async fn never_ready(bed: &'static Bed) -> Result<()> {

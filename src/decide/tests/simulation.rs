@@ -378,7 +378,7 @@ impl Simulation {
         self.settle();
     }
 
-    fn orphan(&mut self, side: Side, name: &str) {
+    pub(super) fn orphan(&mut self, side: Side, name: &str) {
         let uid = self.get(side, Kind::StatefulSet, name).map(|set| set.uid().to_owned()).unwrap_or_default();
         for kind in [Kind::Pod, Kind::ControllerRevision, Kind::PersistentVolumeClaim] {
             for object in self.of_kind(side, kind) {
@@ -497,7 +497,7 @@ impl Simulation {
             .collect()
     }
 
-    fn report(&mut self, side: Side, id: &VolumeId, used: bool) {
+    pub(super) fn report(&mut self, side: Side, id: &VolumeId, used: bool) {
         let text = format!("kubernetes.io/csi/ebs.csi.aws.com^{id}");
         let ordinal = self.plan.sets[0].ordinals.iter().find(|it| it.volumes.iter().any(|volume| &volume.volume == id));
         let Some(node) = ordinal.map(|ordinal| fixtures::node_name(side, ordinal.ordinal)) else { return };

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::simulation::{Place, Simulation};
+use super::simulation::{Move, Place, Simulation};
 use crate::decide::{Command, Condition, Confirmation, Done, Goal, Next, Step, Stop, Until, decide};
 use crate::fixtures;
 use crate::plan::{MIGRATION_ANNOTATION, Order, Plan};
@@ -13,14 +13,23 @@ use crate::world::{Kind, Read, Side, Unknown, VolumeId, World};
 pub(super) struct Run {
     pub(super) simulation: Simulation,
     pub(super) goal: Goal,
-    steps: Vec<Step>,
-    questions: Vec<Confirmation>,
+    /// What the clusters do not get done.
+    pub(super) held: Vec<Move>,
+    pub(super) steps: Vec<Step>,
+    pub(super) questions: Vec<Confirmation>,
     commands: Vec<Command>,
 }
 
 impl Run {
     pub(super) fn new(plan: Plan, goal: Goal) -> Run {
-        Run { simulation: Simulation::new(plan), goal, steps: Vec::new(), questions: Vec::new(), commands: Vec::new() }
+        Run {
+            simulation: Simulation::new(plan),
+            goal,
+            held: Vec::new(),
+            steps: Vec::new(),
+            questions: Vec::new(),
+            commands: Vec::new(),
+        }
     }
 
     pub(super) fn world(&self) -> World {
@@ -31,7 +40,7 @@ impl Run {
         world
     }
 
-    fn next(&self) -> Next {
+    pub(super) fn next(&self) -> Next {
         let mut world = self.world();
         loop {
             match decide(&self.simulation.plan, &self.simulation.pairs, &self.goal, &world) {
@@ -45,35 +54,40 @@ impl Run {
     pub(super) fn until(&mut self, stop: impl Fn(&Next) -> bool) -> Next {
         for _ in 0..500 {
             let next = self.next();
-            if stop(&next) {
+            if stop(&next) || !self.follow(&next) {
                 return next;
-            }
-            match next {
-                Next::Act { actions, needs } => {
-                    self.questions.extend(needs.filter(|question| self.questions.last() != Some(question)));
-                    for action in actions {
-                        self.steps.push(action.step);
-                        if let crate::decide::Verb::Run(command) = &action.verb {
-                            self.commands.push(command.clone());
-                        }
-                        self.simulation.perform(&action);
-                    }
-                }
-                Next::Wait(_) => match self.simulation.moves().first() {
-                    Some(step) => {
-                        let step = step.clone();
-                        self.simulation.make(&step);
-                    }
-                    None => return next,
-                },
-                Next::Stop(_) | Next::Done(_) => return next,
-                Next::Look(_) => unreachable!("looks are done in next"),
             }
         }
         panic!("no end in sight after {:?}", self.steps);
     }
 
-    fn end(&mut self) -> Next {
+    /// Acts, or lets the clusters move; returns whether there was something to do.
+    pub(super) fn follow(&mut self, next: &Next) -> bool {
+        match next {
+            Next::Act { actions, needs } => {
+                self.questions.extend(needs.clone().filter(|question| self.questions.last() != Some(question)));
+                for action in actions {
+                    self.steps.push(action.step);
+                    if let crate::decide::Verb::Run(command) = &action.verb {
+                        self.commands.push(command.clone());
+                    }
+                    self.simulation.perform(action);
+                }
+                true
+            }
+            Next::Wait(_) => match self.simulation.moves().into_iter().find(|step| !self.held.contains(step)) {
+                Some(step) => {
+                    self.simulation.make(&step);
+                    true
+                }
+                None => false,
+            },
+            Next::Stop(_) | Next::Done(_) => false,
+            Next::Look(_) => unreachable!("looks are done in next"),
+        }
+    }
+
+    pub(super) fn end(&mut self) -> Next {
         self.until(|_| false)
     }
 
@@ -81,7 +95,7 @@ impl Run {
         self.until(|next| matches!(next, Next::Act { actions, .. } if actions.iter().any(|action| action.step == step)))
     }
 
-    fn record(&self, side: Side) -> Record {
+    pub(super) fn record(&self, side: Side) -> Record {
         let name = self.simulation.plan.stem();
         Record::read(&self.simulation.get(side, Kind::ConfigMap, &name).expect("a record")).expect("a readable one")
     }
@@ -93,7 +107,7 @@ impl Run {
     }
 }
 
-fn stop(next: Next) -> Stop {
+pub(super) fn stop(next: Next) -> Stop {
     match next {
         Next::Stop(stop) => stop,
         other => panic!("no stop but {other:?}"),
@@ -247,6 +261,40 @@ fn commands_run_in_their_places() {
     run.goal.direction = crate::record::Direction::Back;
     assert_eq!(run.end(), Next::Done(Done::RolledBack));
     assert_eq!(run.commands.last(), Some(&Command::CutoverBack));
+}
+
+#[test]
+fn what_is_not_verified_is_not_passed_over() {
+    for order in [Order::OneByOne, Order::Together] {
+        let mut plan = fixtures::plan(2, 1);
+        plan.choices.order = order;
+        let mut goal = Goal::forward(Until::Finalize);
+        goal.commands.verify = true;
+        let mut run = Run::new(plan, goal);
+        run.until_step(Step::RunCommand);
+        // Crashed or failed there: another run that has no command neither goes on nor deletes.
+        run.commands.clear();
+        run.goal.commands.verify = false;
+        assert_eq!(stop(run.next()), Stop::VerifyCommandMissing);
+        run.goal.until = Until::Freeze;
+        assert_eq!(run.end(), Next::Done(Done::Reached(Until::Freeze)), "what came before stands");
+        run.goal = Goal::forward(Until::Swing);
+        run.goal.commands.verify = true;
+        assert_eq!(run.end(), Next::Done(Done::Reached(Until::Swing)));
+        assert_eq!(run.commands, [Command::Verify(0), Command::Verify(1)]);
+        run.goal = Goal::forward(Until::Finalize);
+        assert_eq!(run.end(), Next::Done(Done::Completed), "all have passed");
+    }
+}
+
+#[test]
+fn what_failed_to_be_verified_can_be_taken_back() {
+    let mut goal = Goal::forward(Until::Finalize);
+    goal.commands.verify = true;
+    let mut run = Run::new(fixtures::plan(2, 1), goal);
+    run.until_step(Step::RunCommand);
+    run.goal = Goal::back();
+    assert_eq!(run.end(), Next::Done(Done::RolledBack));
 }
 
 #[test]

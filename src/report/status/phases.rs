@@ -42,7 +42,8 @@ pub(crate) fn reached(plan: Option<&Plan>, record: &Record, world: &World) -> Op
         return is_there.then_some(Until::Cutover);
     }
     let in_destination = world.object(Side::Destination, Kind::StatefulSet, &set.name);
-    if in_destination.is_some_and(|found| set.replicas() > 0 && available(found) >= set.replicas()) {
+    let are_up = in_destination.is_some_and(|found| set.replicas() > 0 && available(found) >= set.replicas());
+    if are_up && !record.verifying {
         return Some(Until::Swing);
     }
     let is_gone = matches!(world.get(Side::Source, Kind::StatefulSet, &set.name), Answer::Absent { .. });
@@ -104,6 +105,9 @@ pub(super) fn next(
             says("delete what is left in the source cluster, or go back", &["finalize", "rollback"])
         }
         Some(Until::Swing) => says("cut over, then finalize; or go back", &["run", "rollback"]),
+        Some(Until::Freeze) if record.verifying => {
+            says("move and verify the pods that are left with --verify-command, or go back", &["run", "rollback"])
+        }
         Some(Until::Freeze) => says("move the pods that are left, or go back", &["run", "rollback"]),
         Some(Until::Prepare) => says("freeze the source, or go back", &["run", "rollback"]),
         None if subject == Subject::Claim => says("move the claim, or go back", &["run", "rollback"]),

@@ -1,0 +1,227 @@
+//! Going back from odd places: what A holds already, what somebody removed in B, hundreds of volumes.
+
+use serde_json::json;
+
+use super::simulation::{Move, Place};
+use super::table::{Run, stop};
+use crate::decide::{Action, Confirmation, Done, Goal, Next, Step, Stop, Until, Verb, decide};
+use crate::fixtures;
+use crate::plan::{Order, VolumePlan};
+use crate::record::{Direction, Outcome};
+use crate::world::{Kind, Read, Side, Unknown, VolumeFacts, World};
+
+fn volume(run: &Run, ordinal: usize) -> VolumePlan {
+    run.simulation.plan.sets[0].ordinals[ordinal].volumes[0].clone()
+}
+
+/// Goes back although the pod of an ordinal cannot come up in A, and finds the set there all the same.
+fn goes_back_without(mut run: Run, pod: &str) {
+    run.goal = Goal::back();
+    let waits = run.end();
+    assert!(matches!(waits, Next::Wait(_)), "{pod} cannot come up: {waits:?}");
+    assert_eq!(run.record(Side::Source).outcome, Some(Outcome::RolledBack), "{waits:?}");
+    assert!(run.simulation.get(Side::Source, Kind::StatefulSet, fixtures::SET).is_some());
+    assert_eq!(run.simulation.violation, None);
+    run.held.clear();
+    assert_eq!(run.end(), Next::Done(Done::RolledBack));
+}
+
+#[test]
+fn a_volume_that_a_will_not_let_go_of_is_no_reason_to_stay() {
+    let mut run = Run::new(fixtures::plan(2, 1), Goal::forward(Until::Swing));
+    run.held.push(Move::Available(volume(&run, 1).volume));
+    let waits = run.end();
+    assert!(matches!(waits, Next::Wait(_)), "the detach sticks: {waits:?}");
+    assert_eq!(run.simulation.volumes[&volume(&run, 1).volume], Place::Detaching(Side::Source));
+    goes_back_without(run, "web-1");
+}
+
+#[test]
+fn a_pod_of_a_that_waits_for_its_free_volume_is_no_reason_to_stay() {
+    let mut run = Run::new(fixtures::plan(2, 1), Goal::forward(Until::Swing));
+    run.held.push(Move::StartPod(Side::Source, "web-1".to_owned()));
+    run.until_step(Step::Freeze);
+    // Its node was replaced, and the new one does not come.
+    let (id, name) = (volume(&run, 1).volume, volume(&run, 1).source_volume_name);
+    run.simulation.volumes.insert(id.clone(), Place::Available);
+    run.simulation.report(Side::Source, &id, false);
+    let attachments = run.world();
+    let attachments: Vec<String> = attachments
+        .objects(Side::Source, Kind::VolumeAttachment)
+        .filter(|found| found.text("/spec/source/persistentVolumeName") == Some(&name))
+        .map(|found| found.name().to_owned())
+        .collect();
+    for attachment in attachments {
+        run.simulation.remove(Side::Source, Kind::VolumeAttachment, &attachment);
+    }
+    run.simulation.edit(Side::Source, Kind::Pod, "web-1", |pod| pod["status"] = json!({ "phase": "Pending" }));
+    goes_back_without(run, "web-1");
+}
+
+/// Answers only what is asked for, as the program does; returns how often it was asked in a row.
+fn looks_in_a_row(run: &Run) -> usize {
+    let mut world = run.world();
+    world.settled = world.seq;
+    for count in 0.. {
+        let next = decide(&run.simulation.plan, &run.simulation.pairs, &run.goal, &world);
+        let Next::Look(reads) = next else { return count };
+        assert!(count < 100, "there is no end of looks: {reads:?}");
+        for read in reads {
+            match read {
+                Read::List(side, kind) => {
+                    let all: Vec<_> = run.world().objects(side, kind).cloned().collect();
+                    world.seq += 1;
+                    let seq = world.seq;
+                    world.shelf_mut(side, kind).put_list(seq, all);
+                }
+                Read::Get(side, kind, name) => {
+                    world.seq += 1;
+                    let seq = world.seq;
+                    let found = run.simulation.get(side, kind, &name);
+                    world.shelf_mut(side, kind).put(seq, &name, Ok(found));
+                }
+                Read::Volumes(_) => run.simulation.describe(&mut world),
+                other => panic!("nobody asks for {other:?} here"),
+            }
+        }
+    }
+    unreachable!("the count has no end")
+}
+
+#[test]
+fn hundreds_of_volumes_are_looked_at_together() {
+    let mut plan = fixtures::plan(40, 1);
+    plan.choices.order = Order::Together;
+    let mut run = Run::new(plan, Goal::forward(Until::Swing));
+    assert_eq!(run.end(), Next::Done(Done::Reached(Until::Swing)));
+    run.goal = Goal::back();
+    let mut most = 0;
+    let end = loop {
+        most = most.max(looks_in_a_row(&run));
+        let next = run.next();
+        if !run.follow(&next) {
+            break next;
+        }
+    };
+    assert_eq!(end, Next::Done(Done::RolledBack));
+    assert!(most < 20, "{most} looks in a row");
+}
+
+#[test]
+fn a_set_that_somebody_removed_leaves_pods_to_be_stopped_first() {
+    let mut run = Run::new(fixtures::plan(2, 1), Goal::forward(Until::Swing));
+    assert_eq!(run.end(), Next::Done(Done::Reached(Until::Swing)));
+    // `kubectl delete --cascade=orphan`.
+    run.simulation.orphan(Side::Destination, fixtures::SET);
+    run.simulation.remove(Side::Destination, Kind::StatefulSet, fixtures::SET);
+    run.goal = Goal::back();
+    let deletes_claims = |action: &Action| {
+        matches!(action.verb, Verb::Delete { kind: Kind::PersistentVolumeClaim, side: Side::Destination, .. })
+    };
+    let next = run.until(|next| matches!(next, Next::Act { actions, .. } if actions.iter().any(deletes_claims)));
+    assert!(matches!(next, Next::Act { .. }), "{next:?}");
+    for pod in ["web-0", "web-1"] {
+        assert_eq!(run.simulation.get(Side::Destination, Kind::Pod, pod), None, "{pod} uses a claim that goes");
+    }
+    assert_eq!(run.end(), Next::Done(Done::RolledBack));
+}
+
+#[test]
+fn a_pod_of_somebody_else_in_b_is_not_stopped() {
+    let mut run = Run::new(fixtures::plan(2, 1), Goal::forward(Until::Freeze));
+    run.end();
+    run.simulation.put(
+        Side::Destination,
+        Kind::Pod,
+        json!({ "metadata": { "name": "web-1", "namespace": "shop" }, "spec": {}, "status": { "phase": "Running" } }),
+    );
+    run.goal = Goal::back();
+    assert_eq!(stop(run.end()), Stop::ForeignData { kind: "Pod", name: "web-1".to_owned() });
+}
+
+/// Makes a list one that had no answer.
+fn without_pods(run: &Run, side: Side) -> World {
+    let mut world = run.world();
+    world.seq += 1;
+    let seq = world.seq;
+    let unknown = Unknown { reason: "503".to_owned(), passing: true };
+    world.shelf_mut(side, Kind::Pod).put_list_unknown(seq, unknown);
+    world
+}
+
+#[test]
+fn pods_that_cannot_be_listed_are_not_absent() {
+    for (step, side) in [(Step::DeletePod, Side::Destination), (Step::DeletePod, Side::Source)] {
+        let mut plan = fixtures::plan(2, 1);
+        plan.choices.order = Order::Together;
+        let mut run = Run::new(plan, Goal::forward(Until::Swing));
+        run.until_step(step);
+        let mut world = without_pods(&run, side);
+        // What the single pods are is known all the same.
+        for pod in ["web-0", "web-1"] {
+            world.seq += 1;
+            let seq = world.seq;
+            world.shelf_mut(side, Kind::Pod).put(seq, pod, Ok(run.simulation.get(side, Kind::Pod, pod)));
+        }
+        let next = decide(&run.simulation.plan, &run.simulation.pairs, &run.goal, &world);
+        assert!(!matches!(next, Next::Act { .. }), "{side}: {next:?}");
+    }
+    let mut run = Run::new(fixtures::plan(2, 1), Goal::forward(Until::Swing));
+    run.end();
+    run.goal = Goal::back();
+    run.until_step(Step::Shrink);
+    let mut world = without_pods(&run, Side::Destination);
+    for pod in ["web-0", "web-1"] {
+        world.seq += 1;
+        let seq = world.seq;
+        let found = run.simulation.get(Side::Destination, Kind::Pod, pod);
+        world.shelf_mut(Side::Destination, Kind::Pod).put(seq, pod, Ok(found));
+    }
+    let next = decide(&run.simulation.plan, &run.simulation.pairs, &run.goal, &world);
+    assert!(!matches!(next, Next::Act { .. }), "{next:?}");
+}
+
+#[test]
+fn lost_records_do_not_spare_the_question() {
+    let mut run = Run::new(fixtures::plan(1, 1), Goal::forward(Until::Swing));
+    run.end();
+    let name = run.simulation.plan.stem();
+    for side in Side::BOTH {
+        run.simulation.remove(side, Kind::ConfigMap, &name);
+    }
+    run.goal = Goal::back();
+    run.until_step(Step::Shrink);
+    assert!(run.questions.contains(&Confirmation::Rollback), "{:?}", run.questions);
+    assert_eq!(run.record(Side::Source).direction, Direction::Back);
+}
+
+#[test]
+fn a_set_in_b_that_was_scaled_before_the_freeze_is_met_before_it() {
+    let mut run = Run::new(fixtures::plan(2, 1), Goal::forward(Until::Prepare));
+    run.end();
+    run.simulation.edit(Side::Destination, Kind::StatefulSet, fixtures::SET, |set| set["spec"]["replicas"] = json!(1));
+    run.goal = Goal::forward(Until::Freeze);
+    assert_eq!(stop(run.next()), Stop::Scaled { replicas: 1, handed_over: 0 });
+}
+
+#[test]
+fn a_node_of_b_that_went_since_is_no_stranger() {
+    let mut run = Run::new(fixtures::plan(2, 1), Goal::forward(Until::Swing));
+    let stops = |action: &Action| matches!(&action.verb, Verb::Delete { kind: Kind::Pod, name, .. } if name == "web-1");
+    run.until(|next| matches!(next, Next::Act { actions, .. } if actions.iter().any(stops)));
+    // What EC2 said before names an instance whose node is gone; asked again it names the new one.
+    let mut world = run.world();
+    let id = volume(&run, 0).volume;
+    let (seen, known) = match world.volumes[&id].latest() {
+        Some(Ok((seen, Some(known)))) => (seen, known.clone()),
+        other => panic!("EC2 has answered: {other:?}"),
+    };
+    let mut old = known;
+    old.attachments[0].instance = "i-gone".to_owned();
+    let facts: &mut VolumeFacts = world.volumes.entry(id.clone()).or_default();
+    facts.put(seen, Ok(Some(old)));
+    world.settled = world.seq;
+    let next = decide(&run.simulation.plan, &run.simulation.pairs, &run.goal, &world);
+    let asks = matches!(&next, Next::Look(reads) if reads.iter().any(|read| matches!(read, Read::Volumes(_))));
+    assert!(asks, "{next:?}");
+}
