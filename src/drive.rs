@@ -178,7 +178,7 @@ async fn under_lock(
         Ok(gained) => gained,
         Err(ended) => return ended,
     };
-    if let Err(ended) = make_ready(session, plan, gained).await {
+    if let Err(ended) = make_ready(session, plan, &lock, gained).await {
         lock.release().await;
         return ended;
     }
@@ -255,9 +255,10 @@ async fn lock(session: &Session, plan: &Plan, signals: &mut Signals, ui: &mut Ui
 }
 
 /// Fences off a former holder that may be asleep, and clears away what killed runs left of plans.
-async fn make_ready(session: &Session, plan: &Plan, gained: Gained) -> Result<(), Ended> {
+async fn make_ready(session: &Session, plan: &Plan, lock: &Lock, gained: Gained) -> Result<(), Ended> {
     if gained == Gained::TakenOver {
         store::fence(&session.endpoints, plan).await.map_err(Ended::LockFailed)?;
+        lock.fenced();
     }
     store::tidy(&session.endpoints, plan).await.map_err(|untidy| match untidy {
         Untidy::OtherPlan(side) => Ended::Stopped(Stop::OtherPlan { side }),
@@ -411,6 +412,7 @@ impl Run<'_> {
             Ok(Gained::Freely) => {}
             Ok(Gained::TakenOver) => {
                 store::fence(&self.session.endpoints, self.plan).await.map_err(Ended::LockFailed)?;
+                self.lock.fenced();
             }
             Err(LockError::Held(held_by)) => return Err(Ended::Locked(held_by)),
             Err(LockError::Failed(error)) => return Err(Ended::LockFailed(error)),

@@ -90,9 +90,13 @@ pub enum Claim {
     Held,
 }
 
-/// Decides what to do about a Lease.
-pub fn claim(found: &Found) -> Claim {
+/// Annotation of a Lease whose taker-over has not yet touched everything: whoever gets it next must.
+pub const UNFENCED_ANNOTATION: &str = "sts-migrate.io/unfenced";
+
+/// Decides what to do about a Lease; `is_unfenced` says that it has the annotation.
+pub fn claim(found: &Found, is_unfenced: bool) -> Claim {
     match found {
+        Found::Nobody | Found::Own | Found::Other { known_dead: true, .. } if is_unfenced => Claim::TakeOver,
         Found::Nobody => Claim::Take,
         Found::Own => Claim::Held,
         Found::Other { known_dead: true, .. } => Claim::Take,
@@ -139,10 +143,18 @@ mod tests {
             unrenewed_for: Duration::from_secs(seconds),
             duration: LEASE_DURATION,
         };
-        assert_eq!(claim(&Found::Nobody), Claim::Take);
-        assert_eq!(claim(&other(true, 0)), Claim::Take);
-        assert_eq!(claim(&other(false, 29)), Claim::Watch);
-        assert_eq!(claim(&other(false, 30)), Claim::TakeOver);
+        assert_eq!(claim(&Found::Nobody, false), Claim::Take);
+        assert_eq!(claim(&other(true, 0), false), Claim::Take);
+        assert_eq!(claim(&other(false, 29), false), Claim::Watch);
+        assert_eq!(claim(&other(false, 30), false), Claim::TakeOver);
+    }
+
+    #[test]
+    fn a_fence_that_was_not_finished_is_finished_by_the_next() {
+        assert_eq!(claim(&Found::Nobody, true), Claim::TakeOver);
+        assert_eq!(claim(&Found::Own, true), Claim::TakeOver);
+        let watched = Found::Other { known_dead: false, unrenewed_for: Duration::ZERO, duration: LEASE_DURATION };
+        assert_eq!(claim(&watched, true), Claim::Watch);
     }
 
     #[test]

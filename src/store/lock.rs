@@ -4,6 +4,7 @@
 //! since a laptop's sleep stops the former (TL-3), and counts from when a renewal was *sent*. No two
 //! machines' clocks are compared: another holder's Lease is watched by our own.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,7 +18,9 @@ use super::process::{self, Fate};
 use crate::act;
 use crate::connect::{Call, CallError, Endpoints, REQUEST_TIMEOUT, path};
 use crate::observe;
-use crate::record::lease::{Claim, Found, Holder, LEASE_DURATION, RENEW_INTERVAL, claim, may_mutate};
+use crate::record::lease::{
+    Claim, Found, Holder, LEASE_DURATION, RENEW_INTERVAL, UNFENCED_ANNOTATION, claim, may_mutate,
+};
 use crate::record::{MANAGED_BY, MANAGED_BY_LABEL};
 use crate::world::{Kind, Object, Side};
 
@@ -142,6 +145,8 @@ struct Shared {
     own: Holder,
     grips: [Mutex<Option<Grip>>; 2],
     lost: Notify,
+    /// Whether something was taken over and is not fenced yet.
+    is_unfenced: AtomicBool,
     /// One renewal at a time for each side: two would overtake each other.
     turns: [tokio::sync::Mutex<()>; 2],
 }
@@ -175,6 +180,7 @@ impl Lock {
             own,
             grips: [Mutex::new(None), Mutex::new(None)],
             lost: Notify::new(),
+            is_unfenced: AtomicBool::new(false),
             turns: Default::default(),
         });
         let mut watched = Watched::default();
@@ -217,6 +223,11 @@ impl Lock {
             }
         }
         Ok(gained)
+    }
+
+    /// Remembers that all that a former holder's late call could hit was touched.
+    pub(crate) fn fenced(&self) {
+        self.shared.is_unfenced.store(false, Ordering::Relaxed);
     }
 
     /// Gives both Leases back, so that the next run need not wait.
@@ -279,7 +290,8 @@ impl Shared {
                 Ok(found) => found,
                 Err(who) => return Err(LockError::Held(HeldBy { side, who })),
             };
-            let gained = match claim(&found) {
+            let is_unfenced = lease.annotation(UNFENCED_ANNOTATION).is_some();
+            let gained = match claim(&found, is_unfenced) {
                 Claim::Held | Claim::Take => Gained::Freely,
                 Claim::TakeOver => Gained::TakenOver,
                 Claim::Watch => {
@@ -292,6 +304,9 @@ impl Shared {
                     continue;
                 }
             };
+            if gained == Gained::TakenOver {
+                self.is_unfenced.store(true, Ordering::Relaxed);
+            }
             match self.write(side, &lease, true).await {
                 Ok(()) => return Ok(gained),
                 Err(error) if error.code() == Some(409) || error.is_passing() && began.elapsed() < PATIENCE => {
@@ -375,10 +390,17 @@ impl Shared {
         let cluster = self.endpoints.cluster(side);
         let at = path(Kind::Lease, &cluster.namespace, Some(&self.name));
         let sent = Moment::now();
-        let call = act::patch(at, seen.uid(), seen.resource_version(), json!({ "spec": spec }));
+        let patch = json!({ "metadata": self.metadata(), "spec": spec });
+        let call = act::patch(at, seen.uid(), seen.resource_version(), patch);
         let answer = cluster.call(call).await?;
         self.hold(side, answer, sent);
         Ok(())
+    }
+
+    /// Says whether the duty to fence is still open: it outlives this process.
+    fn metadata(&self) -> Value {
+        let unfenced = self.is_unfenced.load(Ordering::Relaxed).then_some("true");
+        json!({ "annotations": { UNFENCED_ANNOTATION: unfenced } })
     }
 
     fn hold(&self, side: Side, answer: Value, sent: Moment) {
@@ -449,7 +471,7 @@ impl Shared {
         };
         let cluster = self.endpoints.cluster(side);
         let at = path(Kind::Lease, &cluster.namespace, Some(&self.name));
-        let nobody = json!({ "spec": { "holderIdentity": "" } });
+        let nobody = json!({ "metadata": self.metadata(), "spec": { "holderIdentity": "" } });
         if let Err(error) = cluster.call(act::patch(at, lease.uid(), lease.resource_version(), nobody)).await {
             tracing::warn!(%side, %error, "the Lease was not given back");
         }

@@ -5,6 +5,9 @@
 
 use std::fs;
 
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+
 use crate::record::lease::Holder;
 
 /// Returns the identity of this process.
@@ -44,10 +47,21 @@ pub(super) fn fate(holder: &Holder, own: &Holder) -> Fate {
     if !holder.is_visible_from(own) {
         return Fate::OutOfSight;
     }
-    let stat = fs::read_to_string(format!("/proc/{}/stat", holder.pid)).unwrap_or_default();
-    match (start_time(&stat), state(&stat)) {
-        (Some(started), Some("T" | "t")) if started == holder.started => Fate::Stopped,
-        (Some(started), _) if started == holder.started => Fate::Running,
+    let stat = fs::read_to_string(format!("/proc/{}/stat", holder.pid)).ok();
+    let pid = i32::try_from(holder.pid).ok().and_then(Pid::from_raw);
+    let is_gone = pid.is_none_or(|pid| test_kill_process(pid) == Err(Errno::SRCH));
+    judge(stat.as_deref(), is_gone, holder.started)
+}
+
+/// A process that cannot be read is dead only if the kernel says so: `hidepid` of `/proc` keeps those of other
+/// users out of sight.
+fn judge(stat: Option<&str>, is_gone: bool, started: u64) -> Fate {
+    let Some(stat) = stat else {
+        return if is_gone { Fate::Dead } else { Fate::OutOfSight };
+    };
+    match (start_time(stat), state(stat)) {
+        (Some(found), Some("T" | "t")) if found == started => Fate::Stopped,
+        (Some(found), _) if found == started => Fate::Running,
         _ => Fate::Dead,
     }
 }
@@ -89,5 +103,14 @@ mod tests {
         let elsewhere = Holder { boot_id: "other".to_owned(), ..own.clone() };
         assert_eq!(fate(&elsewhere, &own), Fate::OutOfSight);
         assert_eq!(state("7 (a) b) T 1 7"), Some("T"));
+    }
+
+    #[test]
+    fn a_process_that_may_not_be_read_is_out_of_sight_and_not_dead() {
+        assert_eq!(judge(None, false, 1), Fate::OutOfSight);
+        assert_eq!(judge(None, true, 1), Fate::Dead);
+        let own = own().expect("/proc is there");
+        // Larger than any pid that Linux gives.
+        assert_eq!(fate(&Holder { pid: (1 << 22) + 1, ..own.clone() }, &own), Fate::Dead);
     }
 }
