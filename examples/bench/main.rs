@@ -29,33 +29,46 @@ use logs::Move;
 /// Name of the set that moves.
 const SET: &str = "web";
 
-/// How many ordinals the program moves when nothing else is said.
-const ORDINALS: i32 = 30;
+/// What is measured.
+#[derive(Clone, Copy)]
+enum Mode {
+    /// So many ordinals with the program at the pace of the bed, then so many with a runbook.
+    Compare(i32, i32),
+    /// So many ordinals with the program, with the smallest delays.
+    Grow(i32),
+}
 
-/// How many ordinals the runbook moves: it takes seven seconds for each.
-const RUNBOOK_ORDINALS: i32 = 6;
+/// What is measured when nothing else is said; the runbook takes seven seconds for each.
+const USUAL: Mode = Mode::Compare(30, 6);
 
-const USAGE: &str = "usage: cargo run --release --example bench -- [--ordinals N]
-  --ordinals N  move N ordinals with the smallest delays, and show whether time, calls and memory
-                grow; without it 30 are moved at the pace of the bed, and 6 more with a runbook";
+/// As few as show that everything can be measured.
+const FEW: Mode = Mode::Compare(3, 1);
+
+const USAGE: &str = "usage: cargo run --release --example bench -- [--few | --ordinals N]
+  without       move 30 ordinals at the pace of the bed, and 6 more with a runbook
+  --few         the same with 3 and 1: numbers from so few say little
+  --ordinals N  move N ordinals with the smallest delays, and show whether time, calls and memory grow";
 
 fn main() -> ExitCode {
     bed::supervise_if_asked();
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let ordinals = match arguments.as_slice() {
-        [] => None,
+    let mode = match arguments.as_slice() {
+        [] => USUAL,
+        ["--few"] => FEW,
         ["-h" | "--help"] => {
             println!("{USAGE}");
             return ExitCode::SUCCESS;
         }
-        ["--ordinals", number] if number.parse::<i32>().is_ok_and(|number| number > 0) => number.parse().ok(),
-        _ => {
-            eprintln!("error: these arguments are not understood: {}\n{USAGE}", arguments.join(" "));
-            return ExitCode::from(2);
-        }
+        arguments => match ordinals(arguments) {
+            Some(ordinals) => Mode::Grow(ordinals),
+            None => {
+                eprintln!("error: these arguments are not understood: {}\n{USAGE}", arguments.join(" "));
+                return ExitCode::from(2);
+            }
+        },
     };
-    match bench(ordinals) {
+    match bench(mode) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: nothing was measured: {error:#}");
@@ -64,19 +77,25 @@ fn main() -> ExitCode {
     }
 }
 
-fn bench(ordinals: Option<i32>) -> Result<()> {
+fn ordinals(arguments: &[&str]) -> Option<i32> {
+    let ["--ordinals", number] = arguments else { return None };
+    number.parse().ok().filter(|number| *number > 0)
+}
+
+fn bench(mode: Mode) -> Result<()> {
     say("building sts-migrate");
     let program = shipped::build()?;
     say("starting two clusters");
     // As for the tests: the logs are kept in this directory.
     let keep_logs = env::var_os("STS_MIGRATE_BED_LOGS").map(Into::into);
     let options = BedOptions { keep_logs, ..BedOptions::default() };
-    let bed = Bed::start(if ordinals.is_some() { quickest(options) } else { options })?;
+    let options = if matches!(mode, Mode::Grow(_)) { quickest(options) } else { options };
+    let bed = Bed::start(options)?;
     let runtime = Runtime::new().context("start the runtime")?;
     let measured = runtime.block_on(async {
-        match ordinals {
-            None => compare(&bed, &program).await,
-            Some(ordinals) => grow(&bed, &program, ordinals).await,
+        match mode {
+            Mode::Compare(own, runbook) => compare(&bed, &program, own, runbook).await,
+            Mode::Grow(ordinals) => grow(&bed, &program, ordinals).await,
         }
     });
     bed.end();
@@ -97,11 +116,11 @@ fn quickest(options: BedOptions) -> BedOptions {
 }
 
 /// Moves one set with the program and one with the runbook.
-async fn compare(bed: &Bed, program: &Path) -> Result<()> {
-    let workload = put_up(bed, "bench", ORDINALS).await?;
+async fn compare(bed: &Bed, program: &Path, own: i32, by_hand: i32) -> Result<()> {
+    let workload = put_up(bed, "bench", own).await?;
     let (moved, run) = with_program(bed, program, &workload).await?;
-    let workload = put_up(bed, "runbook", RUNBOOK_ORDINALS).await?;
-    say(format_args!("moving {RUNBOOK_ORDINALS} ordinals with kubectl, looking every 5 s"));
+    let workload = put_up(bed, "runbook", by_hand).await?;
+    say(format_args!("moving {by_hand} ordinals with kubectl, looking every 5 s"));
     let tool = bed.take_tool();
     let case = Case::for_workload(bed, &tool, &workload, workload.namespace()).await?;
     runbook::run(bed, &tool, &case).await?;

@@ -35,7 +35,7 @@ const SET: &str = "web";
 /// How long a namespace may take to go.
 const PATIENT: Duration = Duration::from_secs(90);
 
-/// What README names that measures and does not test; `.ci/run` compiles it.
+/// What README names that measures: it is run here in small, as the tests are built.
 const BENCH: &str = "cargo run --release --example bench";
 
 /// What starts a sandbox that asks, and one that is kept.
@@ -46,6 +46,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         on_bed("guide::what_readme_types_works_as_it_stands_there", typed),
         alone("guide::the_sandbox_asks_and_shows", sandbox),
         alone("guide::a_kept_sandbox_invites_to_what_works", kept),
+        alone("guide::the_bench_measures_a_few_beside_a_runbook", bench),
         alone("guide::what_readme_builds_is_built_here_or_by_the_checks", || async { built() }),
     ]
 }
@@ -208,6 +209,25 @@ async fn kept() -> Result<()> {
     }
     sandbox.press(CTRL_C)?;
     sandbox.ends_with(0).await?;
+    Ok(())
+}
+
+async fn bench() -> Result<()> {
+    let _turn = turn().await;
+    let shown = cargo("cargo run --example bench -- --few")?.agree(0).await?;
+    for mover in ["sts-migrate (3)", "runbook (1)"] {
+        for what in ["median", "worst"] {
+            ensure!(shown.contains(&format!("| {mover}, {what} ")), "{shown}");
+        }
+    }
+    let last = shown.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+    let numbers: serde_json::Value = serde_json::from_str(last).with_context(|| shown.clone())?;
+    let number = |name: &str| numbers[name].as_f64().filter(|it| *it > 0.0).with_context(|| format!("{name}: {last}"));
+    for name in ["addedMaxMs", "mutatingPerOrdinal", "mutatingPerVolume", "residentMb", "startMs"] {
+        number(name)?;
+    }
+    let ratio = number("addedMedianMs")? / number("runbookAddedMedianMs")?;
+    ensure!((number("ratio")? - ratio).abs() < 0.001, "{last}");
     Ok(())
 }
 
