@@ -65,7 +65,8 @@ pub(super) fn gone(side: Side, kind: Kind, objects: &[&Object]) -> Next {
         objects.iter().flat_map(|object| object.finalizers()).map(str::to_owned).collect();
     finalizers.sort();
     finalizers.dedup();
-    let clock = Clock::Cluster { what: format!("{kind} gone from the {side} cluster") };
+    // With the number, so that each that goes starts it anew: hundreds take their controllers minutes.
+    let clock = Clock::Cluster { what: format!("{} {kind} gone from the {side} cluster", names.len()) };
     let on = Condition::Gone { side, kind: kind.name(), names, finalizers };
     Next::Wait(Wait { on, clock, poll: Vec::new() })
 }

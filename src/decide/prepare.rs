@@ -165,7 +165,7 @@ impl Decision<'_> {
         if claims.is_empty() {
             return Ok(());
         }
-        let clock = Clock::Cluster { what: "claims without owner".to_owned() };
+        let clock = Clock::Cluster { what: format!("{} claims without owner", claims.len()) };
         Err(Next::Wait(Wait { on: Condition::OwnersGone { claims }, clock, poll: Vec::new() }))
     }
 
@@ -249,7 +249,8 @@ impl Decision<'_> {
         if claims.is_empty() {
             return Ok(());
         }
-        let clock = Clock::Cluster { what: format!("claims Bound in the {side} cluster") };
+        // With the number, so that each that is Bound starts it anew: hundreds take their controller minutes.
+        let clock = Clock::Cluster { what: format!("{} claims Bound in the {side} cluster", claims.len()) };
         Err(Next::Wait(Wait { on: Condition::Bound { side, claims }, clock, poll: Vec::new() }))
     }
 

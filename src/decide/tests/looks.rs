@@ -45,6 +45,19 @@ fn the_gate_looks_at_pods_and_sets_side_by_side() {
     assert_eq!(looks(after_a_wait(&run)), &sets() | &on_both(|side| Read::List(side, Kind::Pod)));
 }
 
+#[test]
+fn progress_starts_the_clock_of_many_anew() {
+    let mut run = Run::new(fixtures::plan(3, 1), Goal::forward(Until::Prepare));
+    let is_bound = |next: &Next| matches!(next, Next::Wait(wait) if matches!(wait.on, Condition::Bound { .. }));
+    let clock = |next: Next| match next {
+        Next::Wait(wait) => wait.clock,
+        other => panic!("no wait but {other:?}"),
+    };
+    let before = run.until(is_bound);
+    run.follow(&before);
+    assert_ne!(clock(run.next()), clock(before));
+}
+
 /// Its watch says when it has gone, and then the gate asks for everything.
 #[test]
 fn what_is_known_to_be_in_the_way_is_waited_for_without_asking_again() {

@@ -103,6 +103,26 @@ impl Scene {
 }
 
 #[test]
+fn before_there_is_a_record_nothing_was_done() {
+    let mut scene = Scene::begun();
+    let status = |scene: &Scene| Status::new(Subject::Set, "web", None, None, &scene.world, |it| format!("tool {it}"));
+    let pending = status(&scene);
+    assert_eq!((pending.phase, pending.next.commands), (Phase::Pending, vec!["tool run".to_owned()]));
+    scene.lock();
+    let looking = status(&scene);
+    assert_eq!((looking.phase, looking.next.commands), (Phase::PreFlightChecks, vec!["tool status".to_owned()]));
+}
+
+#[test]
+fn what_is_up_and_not_verified_is_still_being_moved() {
+    let mut scene = Scene::frozen(2);
+    scene.record.verifying = true;
+    let status = scene.status();
+    assert_eq!(status.phase, Phase::MigratingPods);
+    assert!(status.next.what.contains("--verify-command"), "{}", status.next.what);
+}
+
+#[test]
 fn before_the_freeze_all_pods_are_in_the_source() {
     let status = Scene::begun().status();
     assert_eq!(status.phase, Phase::FreezingSource);
