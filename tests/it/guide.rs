@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use bed::judge::{Case, Expected};
-use bed::workload::{USUAL_CLASS, Workload, absent, lone_claim, namespace, remove_namespace};
-use bed::{Bed, Cluster, users};
+use bed::workload::{USUAL_CLASS, Workload, absent, lone_claim, namespace, remove_namespace, volume_of};
+use bed::{Bed, Cluster, ec2, users};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use libtest_mimic::Trial;
 use portable_pty::CommandBuilder;
 
 use crate::cli::subcommands;
-use crate::screen::{CTRL_C, Screen};
+use crate::screen::{CTRL_C, Screen, lines};
 use crate::support::{Operator, alone, on_bed, turn};
 
 const README: &str = include_str!("../../README.md");
@@ -44,6 +44,7 @@ const SANDBOX: [&str; 2] = ["cargo run --example sandbox", "cargo run --example 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         on_bed("guide::what_readme_types_works_as_it_stands_there", typed),
+        on_bed("guide::a_pause_says_what_readme_shows", paused),
         alone("guide::the_sandbox_asks_and_shows", sandbox),
         alone("guide::a_kept_sandbox_invites_to_what_works", kept),
         alone("guide::the_bench_measures_a_few_beside_a_runbook", bench),
@@ -182,6 +183,65 @@ async fn sandbox() -> Result<()> {
     ensure!(shown.contains("completed: web lives in b/shop"), "{shown}");
     ensure!(shown.contains("web-0 in cluster b starts to write; it found the volume with "), "{shown}");
     Ok(())
+}
+
+/// Lets a detach stick: what the program says then is what README shows, and what it says to type goes on.
+async fn paused(bed: &'static Bed) -> Result<()> {
+    const NAMESPACE: &str = "guide-pause";
+    // Time to unmount on a loaded machine, but not for the attacher to give up for the first time.
+    const LIMIT: &str = "8s";
+    let a = bed.client(Cluster::A, users::ADMIN).await?;
+    let b = bed.client(Cluster::B, users::ADMIN).await?;
+    let workload = Workload::new(NAMESPACE, SET).replicas(3).claim("data", "1Gi", USUAL_CLASS).grace_seconds(2);
+    workload.apply(&a).await?;
+    workload.wait_ready(&a).await?;
+    namespace(&b, NAMESPACE).await?;
+    let tool = bed.take_tool();
+    let case = Case::for_workload(bed, &tool, &workload, NAMESPACE).await?;
+    let operator = operator(bed, &tool.user, &tool.access_key)?;
+    let run = format!("sts-migrate run --src old --dst new -n {NAMESPACE}");
+    Screen::shell(&operator, &format!("{run} --order one-by-one --pause-after 0 {SET}"))?.agree(0).await?;
+
+    let volume = volume_of(&a, NAMESPACE, "data-web-1").await?;
+    let stick =
+        |sticks| ec2::Knobs { volume: Some(volume.clone()), detach_sticks: Some(sticks), ..ec2::Knobs::default() };
+    bed.ec2().knobs(&stick(true)).await?;
+    let shown = Screen::shell(&operator, &format!("{run} --detach-timeout {LIMIT} {SET}"))?.agree(1).await?;
+    let said: Vec<String> = lines(&shown).into_iter().skip_while(|line| !line.starts_with("error: ")).collect();
+    let said = said.join("\n");
+    let as_in_readme = said
+        .replace(NAMESPACE, "shop")
+        .replace(&format!(" --detach-timeout {LIMIT}"), "")
+        .replace("waited 8 s", "waited 300 s");
+    let recorded = README.split("```text\n").nth(1).and_then(|rest| rest.split("\n```").next());
+    let recorded = recorded.context("README shows no pause")?;
+    let masked = |text: &str| text.trim_end().lines().map(masked).collect::<Vec<_>>();
+    assert_eq!(masked(&as_in_readme), masked(recorded), "README does not show what is said:\n{said}");
+
+    bed.ec2().knobs(&stick(false)).await?;
+    bed.ec2().release(&volume).await?;
+    let go_on = said.split_once("hint: to go on: `").and_then(|(_, rest)| rest.split('`').next());
+    Screen::shell(&operator, go_on.context("no command to type")?)?.agree(0).await?;
+    case.expecting(Expected::Finalized).assert_clean(bed).await?;
+    for client in [a, b] {
+        remove_namespace(&client, NAMESPACE).await?;
+    }
+    Ok(())
+}
+
+/// Returns a line without what is new in each run: names of volumes and their like, ids, times and addresses.
+fn masked(line: &str) -> String {
+    const OF_ONE_RUN: [&str; 4] = ["pvc-", "vol-", "csi-", "node-"];
+    let words = line.split(' ').map(|word| {
+        let name = word.trim_matches([',', ':', ';', '(', ')', '`']);
+        let is_id = name.len() == 10 && name.chars().all(|letter| letter.is_ascii_hexdigit());
+        let is_time = name.len() == 20 && name.ends_with('Z');
+        let is_address = name.ends_with(".amazonaws.com");
+        let is_masked =
+            is_id || is_time || is_address || OF_ONE_RUN.iter().any(|beginning| name.starts_with(beginning));
+        if is_masked { word.replace(name, "*") } else { word.to_owned() }
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 async fn kept() -> Result<()> {

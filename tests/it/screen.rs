@@ -19,6 +19,9 @@ pub(crate) const CTRL_C: &str = "\x03";
 /// How long a question may be in coming: a pod's move on a loaded machine lies before it, or the start of a sandbox.
 const PATIENT: Duration = Duration::from_secs(180);
 
+/// Width of the terminal: no line that a test looks for is cut.
+const COLUMNS: u16 = 400;
+
 /// A terminal in which the program runs.
 pub(crate) struct Screen {
     child: Box<dyn Child + Send + Sync>,
@@ -59,8 +62,7 @@ impl Screen {
     /// Runs a command.
     pub(crate) fn start(mut command: CommandBuilder) -> Result<Screen> {
         command.env("TERM", "xterm");
-        // Wide, so that no line that a test looks for is cut.
-        let size = PtySize { rows: 50, cols: 400, pixel_width: 0, pixel_height: 0 };
+        let size = PtySize { rows: 50, cols: COLUMNS, pixel_width: 0, pixel_height: 0 };
         let terminal = native_pty_system().openpty(size)?;
         let child = terminal.slave.spawn_command(command)?;
         drop(terminal.slave);
@@ -156,4 +158,45 @@ fn question(text: &str) -> Option<(usize, String)> {
     let at = text.find(NAME)?;
     let name = text[..at].rsplit("name, ").next()?.split(',').next()?;
     Some((at + NAME.len(), name.to_owned()))
+}
+
+/// Returns the lines that stay on the screen: what was drawn over is gone.
+pub(crate) fn lines(text: &str) -> Vec<String> {
+    let mut lines: Vec<Vec<char>> = vec![Vec::new()];
+    let (mut row, mut column) = (0_usize, 0_usize);
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\n' => row += 1,
+            '\r' => column = 0,
+            // A control sequence: numbers, and the letter that says what to do (ECMA-48).
+            '\x1b' => {
+                let mut number = String::new();
+                let act = letters.by_ref().skip(1).find(|letter| {
+                    number.extend(Some(*letter).filter(char::is_ascii_digit));
+                    letter.is_ascii_alphabetic()
+                });
+                match act {
+                    Some('A') => row -= number.parse().unwrap_or(1).min(row),
+                    Some('B') => row += number.parse().unwrap_or(1),
+                    Some('K') if number == "2" => lines[row].clear(),
+                    Some('K') => lines[row].truncate(column),
+                    // Colours, and whether there is a cursor.
+                    _ => {}
+                }
+            }
+            letter => {
+                if column == usize::from(COLUMNS) {
+                    (row, column) = (row + 1, 0);
+                    lines.resize(lines.len().max(row + 1), Vec::new());
+                }
+                let line = &mut lines[row];
+                line.resize(line.len().max(column + 1), ' ');
+                line[column] = letter;
+                column += 1;
+            }
+        }
+        lines.resize(lines.len().max(row + 1), Vec::new());
+    }
+    lines.into_iter().map(|line| String::from_iter(line).trim_end().to_owned()).collect()
 }
