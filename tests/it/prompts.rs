@@ -17,7 +17,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         on_bed("prompts::no_at_the_freeze_pauses_with_nothing_down", no_at_the_freeze),
         on_bed("prompts::each_step_is_asked_and_deleting_wants_the_name", each_step),
         on_bed("prompts::no_order_chosen_changes_nothing", no_order),
-        on_bed("prompts::ctrl_c_at_a_question_pauses", ctrl_c),
+        on_bed("prompts::ctrl_c_at_a_question_pauses_and_no_before_all_pods", ctrl_c),
         on_bed("prompts::no_at_the_rollback_changes_nothing", no_at_the_rollback),
     ]
 }
@@ -97,12 +97,37 @@ async fn each_step(bed: &'static Bed) -> Result<()> {
     screen.wait_for("order [1/2/q]:").await?;
     screen.type_line("1")?;
     for (asked, answer) in
-        [("freeze: ", "y"), ("swing: pod web-0 in a/prompts-steps", "y"), ("swing: pod web-1 in ", "a")]
+        [("freeze: ", "y"), ("swing: pod web-0 in a/prompts-steps", "y"), ("swing: pod web-1 in ", "n")]
     {
         let question = screen.wait_for(GO_ON).await?;
         ensure!(question.contains(asked), "not asked for {asked}: {question}");
         screen.type_line(answer)?;
     }
+    let said = screen.ends_with(1).await?;
+    ensure!(said.contains("error: paused before pod web-1: the answer was no"), "{said}");
+    ensure!(said.contains("left behind: pod web-1 in the source cluster"), "{said}");
+    ensure!(said.contains("left behind: pod web-0 in the destination cluster"), "{said}");
+    let unhealed = said.lines().find(|line| line.starts_with("left behind: since 20")).unwrap_or_default();
+    let words = "the pod in the source cluster has no controller that would heal it";
+    ensure!(unhealed.trim_end().ends_with(words), "{said}");
+    ensure!(scene.phase().await? == "MigratingPods paused=true");
+
+    let with_command = ["--cutover-command", "true"];
+    let mut screen = scene.screen("run", &with_command)?;
+    for (asked, answer) in [("swing: pod web-1 in ", "a"), ("cutover: ", "n")] {
+        let question = screen.wait_for(GO_ON).await?;
+        ensure!(question.contains(asked), "not asked for {asked}: {question}");
+        screen.type_line(answer)?;
+    }
+    let said = screen.ends_with(1).await?;
+    ensure!(said.contains("error: paused before the cutover: the answer was no"), "{said}");
+    ensure!(said.contains("left behind: pods web-0, web-1 in the destination cluster"), "{said}");
+    ensure!(scene.phase().await? == "Finalizing paused=true");
+
+    let mut screen = scene.screen("run", &with_command)?;
+    let question = screen.wait_for(GO_ON).await?;
+    ensure!(question.contains("cutover: "), "{question}");
+    screen.type_line("y")?;
     let question = screen.wait_for("type the set's name, web, to delete").await?;
     ensure!(question.contains("THERE IS NO WAY BACK"), "{question}");
     screen.type_line("y")?;
@@ -110,7 +135,7 @@ async fn each_step(bed: &'static Bed) -> Result<()> {
     ensure!(said.contains("paused before deleting in the source cluster"), "{said}");
     ensure!(scene.phase().await? == "Finalizing paused=true");
 
-    let mut screen = scene.screen("finalize", &[])?;
+    let mut screen = scene.screen("finalize", &with_command)?;
     screen.wait_for("type the set's name, web, to delete").await?;
     screen.type_line("web")?;
     let said = screen.ends_with(0).await?;
@@ -143,6 +168,18 @@ async fn ctrl_c(bed: &'static Bed) -> Result<()> {
     let said = screen.ends_with(130).await?;
     ensure!(said.contains("interrupted: paused by SIGINT"), "{said}");
     ensure!(scene.phase().await? == "FreezingSource paused=true");
+
+    let mut screen = scene.screen("run", &[])?;
+    screen.wait_for(GO_ON).await?;
+    screen.type_line("y")?;
+    let question = screen.wait_for(GO_ON).await?;
+    ensure!(question.contains("web-0") && question.contains("web-1"), "all pods at once: {question}");
+    screen.type_line("n")?;
+    let said = screen.ends_with(1).await?;
+    ensure!(said.contains("error: paused before stopping all pods: the answer was no"), "{said}");
+    ensure!(said.contains("left behind: pods web-0, web-1 in the source cluster"), "{said}");
+    ensure!(said.contains("the pods in the source cluster have no controller that would heal them"), "{said}");
+    ensure!(scene.phase().await? == "MigratingPods paused=true");
     scene.end(Expected::Midway).await
 }
 
