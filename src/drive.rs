@@ -244,14 +244,21 @@ async fn lock(session: &Session, plan: &Plan, signals: &mut Signals, ui: &mut Ui
         if plan.choices.create_namespace { store::ensure_namespace(&endpoints.destination).await } else { Ok(()) }
     };
     let mut progress = |seen| ui.progress(Progress::Locked(seen));
+    let lock = Lock::new(endpoints, &name).map_err(Ended::LockFailed)?;
     let acquired = tokio::select! {
-        acquired = Lock::acquire(endpoints, &name, namespace, &mut progress) => acquired,
-        signal = signals.caught() => return Err(Ended::Interrupted(signal)),
+        acquired = lock.acquire(namespace, &mut progress) => acquired.map_err(|error| match error {
+            LockError::Held(held_by) => Ended::Locked(held_by),
+            LockError::Failed(error) => Ended::LockFailed(error),
+        }),
+        signal = signals.caught() => Err(Ended::Interrupted(signal)),
     };
-    acquired.map_err(|error| match error {
-        LockError::Held(held_by) => Ended::Locked(held_by),
-        LockError::Failed(error) => Ended::LockFailed(error),
-    })
+    match acquired {
+        Ok(gained) => Ok((lock, gained)),
+        Err(ended) => {
+            lock.release().await;
+            Err(ended)
+        }
+    }
 }
 
 /// Fences off a former holder that may be asleep, and clears away what killed runs left of plans.

@@ -64,8 +64,13 @@ async fn failure(opened: &mut Opened, plan: &Plan, subcommand: &str, ended: Ende
     let record = record_in_force(&opened.session.world, plan.subject(), plan.name());
     let mut left_behind = status.left_behind();
     match &record {
-        Some(record) if record.is_open() => left_behind
-            .push("plan and record in both clusters: any machine can go on; the lock is given back".to_owned()),
+        Some(record) if record.is_open() => {
+            let lock = match &status.locked_by {
+                Some(lock) => format!("the lock is held by {}", lock.holder),
+                None => "the lock is given back".to_owned(),
+            };
+            left_behind.push(format!("plan and record in both clusters: any machine can go on; {lock}"));
+        }
         // The set stands again; what is missing are its pods, and what is done once they are up.
         Some(record) if record.outcome == Some(Outcome::RolledBack) => {
             reason = reason.replacen("paused: ", "rolled back, but not everything is up: ", 1);

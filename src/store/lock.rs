@@ -151,7 +151,7 @@ struct Shared {
     turns: [tokio::sync::Mutex<()>; 2],
 }
 
-/// Both Leases of one migration, renewed until this is dropped.
+/// Both Leases of one migration; those that are held are renewed until this is dropped.
 pub(crate) struct Lock {
     shared: Arc<Shared>,
     renewal: AbortHandle,
@@ -164,41 +164,38 @@ impl Drop for Lock {
 }
 
 impl Lock {
-    /// Takes the Lease of A, then of B.
+    /// Returns the lock of one migration, not yet held; what is held of it is renewed from now on.
     ///
-    /// `between` runs when A's is held: B's namespace may have to be made.
-    pub(crate) async fn acquire(
-        endpoints: &Endpoints,
-        name: &str,
-        between: impl Future<Output = anyhow::Result<()>>,
-        progress: &mut dyn FnMut(LockProgress),
-    ) -> Result<(Lock, Gained), LockError> {
-        let own = process::own().map_err(LockError::Failed)?;
+    /// # Errors
+    /// This process cannot say who it is.
+    pub(crate) fn new(endpoints: &Endpoints, name: &str) -> anyhow::Result<Lock> {
         let shared = Arc::new(Shared {
             endpoints: endpoints.clone(),
             name: name.to_owned(),
-            own,
+            own: process::own()?,
             grips: [Mutex::new(None), Mutex::new(None)],
             lost: Notify::new(),
             is_unfenced: AtomicBool::new(false),
             turns: Default::default(),
         });
-        let mut watched = Watched::default();
-        let first = shared.gain(Side::Source, &mut watched, progress).await?;
-        let second = async {
-            between.await.map_err(LockError::Failed)?;
-            shared.gain(Side::Destination, &mut watched, progress).await
-        };
-        let second = match second.await {
-            Ok(second) => second,
-            Err(error) => {
-                shared.release(Side::Source).await;
-                return Err(error);
-            }
-        };
         let renewal = tokio::spawn(Arc::clone(&shared).renew_for_ever()).abort_handle();
-        let gained = if [first, second].contains(&Gained::TakenOver) { Gained::TakenOver } else { Gained::Freely };
-        Ok((Lock { shared, renewal }, gained))
+        Ok(Lock { shared, renewal })
+    }
+
+    /// Takes the Lease of A, then of B.
+    ///
+    /// `between` runs when A's is held: B's namespace may have to be made. When this fails or is
+    /// dropped half-way, [`Lock::release`] gives back what was had.
+    pub(crate) async fn acquire(
+        &self,
+        between: impl Future<Output = anyhow::Result<()>>,
+        progress: &mut dyn FnMut(LockProgress),
+    ) -> Result<Gained, LockError> {
+        let mut watched = Watched::default();
+        let first = self.shared.gain(Side::Source, &mut watched, progress).await?;
+        between.await.map_err(LockError::Failed)?;
+        let second = self.shared.gain(Side::Destination, &mut watched, progress).await?;
+        Ok(if [first, second].contains(&Gained::TakenOver) { Gained::TakenOver } else { Gained::Freely })
     }
 
     /// Returns whether a mutation may be sent now.

@@ -85,9 +85,8 @@ impl Bars {
         match progress {
             Progress::Looking => self.now("looking at both clusters"),
             Progress::Locked(lock) => {
-                let left = lock.duration.saturating_sub(lock.unrenewed_for).as_secs();
-                let text = lock.held_by.to_string();
-                self.wait(None, &text, &format!("taken over in {left} s unless it is renewed"));
+                let text = format!("{}; taken over when not renewed for {} s", lock.held_by, lock.duration.as_secs());
+                self.wait(None, &text, &format!("{} s so far", lock.unrenewed_for.as_secs()));
             }
             Progress::Acting(actions) => {
                 self.said = None;

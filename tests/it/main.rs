@@ -13,6 +13,7 @@ mod charts;
 mod cli;
 mod cutover;
 mod guide;
+mod interrupted;
 mod judge_proof;
 mod kinds;
 mod migration;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         cli::trials(),
         cutover::trials(),
         guide::trials(),
+        interrupted::trials(),
         judge_proof::trials(),
         kinds::trials(),
         migration::trials(),

@@ -14,7 +14,7 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::stage::{PATIENT, Stage};
-use crate::support::{KillOnDrop, Operator, eventually, on_bed};
+use crate::support::{KillOnDrop, Operator, on_bed};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -24,10 +24,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         on_bed("migration::moves_a_parallel_set_with_min_ready_seconds", parallel),
         on_bed("migration::moves_a_parallel_set_together", parallel_together),
         on_bed("migration::keeps_labels_annotations_options_and_maps_the_class", dressed),
-        on_bed("migration::pauses_when_a_detach_sticks_and_resumes", stuck_detach),
         on_bed("migration::goes_back_while_a_detach_sticks_in_the_source", back_from_stuck_detach),
         on_bed("migration::pauses_when_a_pod_is_never_ready_and_resumes", never_ready),
-        on_bed("migration::goes_on_from_an_empty_home_after_a_kill", killed),
         on_bed("migration::rolls_back_before_any_ordinal", |bed| rolled_back(bed, "back-none", "freeze", None)),
         on_bed("migration::rolls_back_after_one_ordinal", |bed| rolled_back(bed, "back-one", "swing", Some("0"))),
         on_bed("migration::rolls_back_after_all_ordinals", |bed| rolled_back(bed, "back-all", "cutover", None)),
@@ -134,27 +132,6 @@ async fn dressed(bed: &'static Bed) -> Result<()> {
     stage.end(case.expecting(Expected::Finalized)).await
 }
 
-async fn stuck_detach(bed: &'static Bed) -> Result<()> {
-    let stage = Stage::new(bed, "stuck", usual(2)).await?;
-    let case = stage.case().await?;
-    let control = ec2::Control::new(bed.ec2_url());
-    let (_, volume) = stage.workload.volumes(&stage.a).await?.remove(0);
-    let stick =
-        |sticks| ec2::Knobs { volume: Some(volume.clone()), detach_sticks: Some(sticks), ..ec2::Knobs::default() };
-    control.knobs(&stick(true)).await?;
-    let ended = stage.run("run", &["--order", "one-by-one", "--yes", "--detach-timeout", "5s"]).await?.expect_code(1);
-    ensure!(ended.stderr.contains(&volume), "it names the volume: {}", ended.stderr);
-    ensure!(ended.stderr.contains("sts-migrate run"), "it says what to type: {}", ended.stderr);
-    ensure!(ended.stderr.contains("rollback"), "it says how to go back: {}", ended.stderr);
-    let status = stage.run("status", &[]).await?.expect_code(0);
-    ensure!(status.stdout.contains("Failed") && status.stdout.contains(&volume), "{}", status.stdout);
-    control.knobs(&stick(false)).await?;
-    control.release(&volume).await?;
-    stage.run("run", &["--yes"]).await?.expect_code(0);
-    ensure!(stage.ready_pods(Cluster::B).await? == 2);
-    stage.end(case.expecting(Expected::Moved)).await
-}
-
 async fn back_from_stuck_detach(bed: &'static Bed) -> Result<()> {
     let stage = Stage::new(bed, "stuck-back", usual(2)).await?;
     let case = stage.case().await?;
@@ -192,30 +169,9 @@ async fn never_ready(bed: &'static Bed) -> Result<()> {
     stage.end(case.expecting(Expected::Moved)).await
 }
 
-fn spawn(stage: &Stage, arguments: &[&str]) -> Result<Child> {
+pub(crate) fn spawn(stage: &Stage, arguments: &[&str]) -> Result<Child> {
     let mut command = stage.operator.command(stage.arguments("run", arguments));
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("start sts-migrate")
-}
-
-async fn killed(bed: &'static Bed) -> Result<()> {
-    let stage = Stage::new(bed, "killed", usual(2)).await?;
-    let case = stage.case().await?;
-    let mut child = KillOnDrop(spawn(&stage, &["--order", "one-by-one", "--yes"])?);
-    let pods: Api<Pod> = Api::namespaced(stage.a.clone(), &stage.source);
-    eventually("the first pod to go down", PATIENT, async || {
-        let pod = pods.get_opt("web-0").await?;
-        Ok(pod.is_none_or(|pod| pod.metadata.deletion_timestamp.is_some()).then_some(()))
-    })
-    .await?;
-    child.0.kill()?;
-    child.0.wait()?;
-    // Another laptop: nothing of the first one is there, and it is no process that can be looked up.
-    let operator = Operator::new(bed, &stage.tool)?;
-    let ended = operator.run(stage.arguments("status", &[])).await?.expect_code(0);
-    ensure!(ended.stdout.contains("web-0"), "{}", ended.stdout);
-    operator.run(stage.arguments("run", &["--yes"])).await?.expect_code(0);
-    ensure!(stage.ready_pods(Cluster::B).await? == 2);
-    stage.end(case.expecting(Expected::Moved)).await
 }
 
 async fn rolled_back(bed: &'static Bed, name: &str, until: &str, pause_after: Option<&str>) -> Result<()> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{Operator, eventually};
 
@@ -107,6 +108,15 @@ impl Screen {
     /// Presses a key.
     pub(crate) fn press(&mut self, key: &str) -> Result<()> {
         self.keyboard.write_all(key.as_bytes()).context("type")
+    }
+
+    /// Kills the program as `kill -9` does: it has no time to give anything back.
+    pub(crate) async fn kill(mut self) -> Result<()> {
+        // The child's own `kill` begins with SIGHUP, which is a polite one.
+        let id =
+            self.child.process_id().and_then(|id| Pid::from_raw(id.cast_signed())).context("it has a process id")?;
+        kill_process(id, Signal::KILL)?;
+        eventually("the killed program's end", PATIENT, async || Ok(self.child.try_wait()?)).await.map(|_| ())
     }
 
     /// Answers every question as somebody who agrees, until the program has ended with this exit code.

@@ -1,0 +1,225 @@
+//! Runs that end in the middle, by a signal, `kill -9` or a time limit: what they say, whose the lock
+//! is afterwards, and how the next one goes on, or back.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use bed::judge::Expected;
+use bed::{Bed, Cluster, ec2};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use libtest_mimic::Trial;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::migration::{spawn, usual, writes_of};
+use crate::stage::{PATIENT, Stage};
+use crate::support::{KillOnDrop, Operator, eventually, on_bed};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        on_bed("interrupted::another_machine_waits_for_the_lock_of_a_killed_run_and_fences", killed),
+        on_bed("interrupted::signals_and_a_detach_that_sticks_pause_there_and_back", stuck_detach),
+    ]
+}
+
+/// Returns who holds the locks of the one migration of a stage, in A and in B.
+async fn holders(stage: &Stage) -> Result<Vec<String>> {
+    let mut holders = Vec::new();
+    for cluster in Cluster::BOTH {
+        let leases = leases(stage, cluster).list(&ListParams::default()).await?;
+        holders.extend(leases.into_iter().map(|it| it.spec.and_then(|spec| spec.holder_identity).unwrap_or_default()));
+    }
+    Ok(holders)
+}
+
+fn leases(stage: &Stage, cluster: Cluster) -> Api<Lease> {
+    Api::namespaced(stage.client(cluster).clone(), stage.namespace(cluster))
+}
+
+async fn killed(bed: &'static Bed) -> Result<()> {
+    /// How long the other machine's Leases are good for: less than usual, to be waited for here.
+    const SECONDS: u64 = 8;
+
+    let stage = Stage::new(bed, "killed", usual(2)).await?;
+    let case = stage.case().await?;
+    let mut child = KillOnDrop(spawn(&stage, &["--order", "one-by-one", "--yes"])?);
+    let pods: Api<Pod> = Api::namespaced(stage.a.clone(), &stage.source);
+    eventually("the first pod to go down", PATIENT, async || {
+        let pod = pods.get_opt("web-0").await?;
+        Ok(pod.is_none_or(|pod| pod.metadata.deletion_timestamp.is_some()).then_some(()))
+    })
+    .await?;
+    child.0.kill()?;
+    child.0.wait()?;
+    // Half of it from elsewhere: who gives up meanwhile keeps nothing.
+    hold_from_elsewhere(&stage, Cluster::B, 3600).await?;
+    let said = interrupted(&stage, "taken over when not renewed for 3600 s", Signal::TERM, "SIGTERM").await?;
+    ensure!(said.contains("any machine can go on; the lock is held by dba@bastion (process 4242)"), "{said}");
+    let held = holders(&stage).await?;
+    ensure!(held[0].is_empty() && held[1].starts_with("dba@bastion/"), "{held:?}");
+
+    for cluster in Cluster::BOTH {
+        hold_from_elsewhere(&stage, cluster, SECONDS).await?;
+    }
+    let expected = there(&stage).await?;
+    let marks = Cluster::BOTH.map(|cluster| (cluster, bed.audit_mark(cluster)));
+
+    let operator = Operator::new(bed, &stage.tool)?;
+    let ended = operator.run(stage.arguments("status", &[])).await?.expect_code(0);
+    ensure!(ended.stdout.contains("locked by: dba@bastion (process 4242)"), "{}", ended.stdout);
+    let begun = Instant::now();
+    let ended = operator.run(stage.arguments("run", &["--yes"])).await?.expect_code(0);
+    ensure!(
+        begun.elapsed() >= Duration::from_secs(SECONDS),
+        "by a clock that is not its own, it was taken over at once"
+    );
+    let held =
+        "the lock in the source cluster is held by dba@bastion (process 4242); taken over when not renewed for 8 s";
+    ensure!(ended.stderr.contains(held), "{}", ended.stderr);
+    ensure!(stage.ready_pods(Cluster::B).await? == 2);
+    let mut fenced = BTreeSet::new();
+    for (cluster, mark) in marks {
+        fenced.extend(touched(&bed.audit_since(cluster, mark?)?, cluster, &stage.tool.user)?);
+    }
+    let missed: Vec<&String> = expected.difference(&fenced).collect();
+    ensure!(missed.is_empty(), "a late call could still hit {missed:?}; touched were {fenced:?}");
+    for volume in [stage.volumes(Cluster::A).await?, stage.volumes(Cluster::B).await?].concat() {
+        ensure!(!volume.annotations().contains_key(TOUCHED), "{} keeps a mark", volume.name_any());
+    }
+    stage.end(case.expecting(Expected::Moved)).await
+}
+
+/// Gives the Lease of a cluster to a run on another machine: no process that can be looked up, and a
+/// clock years behind.
+async fn hold_from_elsewhere(stage: &Stage, cluster: Cluster, seconds: u64) -> Result<()> {
+    let leases = leases(stage, cluster);
+    for lease in leases.list(&ListParams::default()).await? {
+        let spec = json!({
+            "holderIdentity": "dba@bastion/5ca1ab1e-0000-4000-8000-000000000001/pid:[4026531836]/4242/99",
+            "leaseDurationSeconds": seconds,
+            "renewTime": "2020-01-02T03:04:05.000000Z",
+        });
+        let patch = Patch::Merge(json!({ "spec": spec }));
+        leases.patch(&lease.name_any(), &PatchParams::default(), &patch).await?;
+    }
+    Ok(())
+}
+
+/// The annotation that is set and taken away again, so that a late call on an older object fails.
+const TOUCHED: &str = "sts-migrate.io/touched";
+
+/// Returns what a late call of the killed run could change or delete.
+async fn there(stage: &Stage) -> Result<BTreeSet<String>> {
+    let mut objects = BTreeSet::from(["a pods web-1", "b statefulsets web", "b services web"].map(str::to_owned));
+    for cluster in Cluster::BOTH {
+        let place = cluster.name();
+        objects.extend(stage.workload.claims().iter().map(|claim| format!("{place} persistentvolumeclaims {claim}")));
+        let volumes = stage.volumes(cluster).await?;
+        objects.extend(volumes.iter().map(|volume| format!("{place} persistentvolumes {}", volume.name_any())));
+        // Record and Leases are called alike.
+        let leases = leases(stage, cluster).list(&ListParams::default()).await?;
+        objects.extend(leases.iter().map(|lease| format!("{place} configmaps {}", lease.name_any())));
+    }
+    Ok(objects)
+}
+
+/// Returns what a user has touched; an error unless that was before anything else was changed.
+fn touched(events: &[Value], cluster: Cluster, user: &str) -> Result<BTreeSet<String>> {
+    let mut touched = BTreeSet::new();
+    let mut changed = None;
+    for event in events.iter().filter(|event| event["user"]["username"] == user) {
+        let (verb, object) = (event["verb"].as_str().unwrap_or_default(), &event["objectRef"]);
+        let resource = object["resource"].as_str().unwrap_or_default();
+        if matches!(verb, "get" | "list" | "watch") || matches!(resource, "leases" | "selfsubjectaccessreviews") {
+            continue;
+        }
+        let name = format!("{} {resource} {}", cluster.name(), object["name"].as_str().unwrap_or_default());
+        let annotations = event.pointer("/requestObject/metadata/annotations");
+        if annotations.is_none_or(|annotations| annotations.get(TOUCHED).is_none()) {
+            changed.get_or_insert(format!("{verb} {name}"));
+        } else {
+            ensure!(changed.is_none(), "{name} is touched only after {changed:?}");
+            touched.insert(name);
+        }
+    }
+    ensure!(changed.is_some(), "the run changed nothing in {}", cluster.name());
+    Ok(touched)
+}
+
+async fn stuck_detach(bed: &'static Bed) -> Result<()> {
+    let stage = Stage::new(bed, "stuck", usual(2)).await?;
+    let case = stage.case().await?;
+    let control = ec2::Control::new(bed.ec2_url());
+    let (_, volume) = stage.workload.volumes(&stage.a).await?.remove(0);
+    let stick =
+        |sticks| ec2::Knobs { volume: Some(volume.clone()), detach_sticks: Some(sticks), ..ec2::Knobs::default() };
+    control.knobs(&stick(true)).await?;
+    for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::HUP, "SIGHUP")] {
+        let said = interrupted(&stage, &format!("wait for {volume} "), signal, name).await?;
+        for words in [
+            "left behind: pod web-0 running in neither cluster",
+            "left behind: pod web-1 in the source cluster",
+            "has no controller that would heal it",
+            "any machine can go on; the lock is given back",
+            "hint: to go on: `sts-migrate run ",
+            "hint: to undo everything: `sts-migrate rollback ",
+        ] {
+            ensure!(said.contains(words), "{name}: no `{words}` in {said}");
+        }
+        ensure!(holders(&stage).await? == ["", ""], "{name}: the locks were not given back");
+        let status = stage.run("status", &["-o", "json"]).await?.expect_code(0);
+        let status: Value = serde_json::from_str(&status.stdout)?;
+        let status = &status["status"];
+        ensure!(status["paused"] == true && status["phase"] == "MigratingPods", "{name}: {status:#}");
+    }
+    let ended = stage.run("run", &["--order", "one-by-one", "--yes", "--detach-timeout", "5s"]).await?.expect_code(1);
+    ensure!(ended.stderr.contains(&volume), "it names the volume: {}", ended.stderr);
+    ensure!(ended.stderr.contains("sts-migrate run"), "it says what to type: {}", ended.stderr);
+    ensure!(ended.stderr.contains("rollback"), "it says how to go back: {}", ended.stderr);
+    let status = stage.run("status", &[]).await?.expect_code(0);
+    ensure!(status.stdout.contains("Failed") && status.stdout.contains(&volume), "{}", status.stdout);
+    control.knobs(&stick(false)).await?;
+    control.release(&volume).await?;
+    stage.run("run", &["--yes"]).await?.expect_code(0);
+    ensure!(stage.ready_pods(Cluster::B).await? == 2);
+    case.clone().expecting(Expected::Moved).assert_clean(bed).await?;
+
+    // Held half-way back, nothing goes forward.
+    control.knobs(&stick(true)).await?;
+    let said = stage.run("rollback", &["--yes", "--detach-timeout", "2s"]).await?.expect_code(1).stderr;
+    ensure!(said.contains("hint: to go on: `sts-migrate rollback "), "{said}");
+    let before = writes_of(bed, &stage.tool.user)?;
+    for command in ["run", "freeze", "swing", "finalize"] {
+        let said = stage.run(command, &["--yes"]).await?.expect_code(4).stderr;
+        ensure!(said.contains("refused: the migration of web is being rolled back"), "{command}: {said}");
+        ensure!(said.contains("hint: finish it first: `sts-migrate rollback "), "{command}: {said}");
+    }
+    ensure!(writes_of(bed, &stage.tool.user)? == before, "a refusal changed something");
+    control.knobs(&stick(false)).await?;
+    control.release(&volume).await?;
+    stage.back(case).await?;
+    stage.leave().await
+}
+
+/// Runs until it says `words`, sends a signal, and returns all that was said.
+async fn interrupted(stage: &Stage, words: &str, signal: Signal, name: &str) -> Result<String> {
+    let log = stage.operator.home().join(name);
+    let mut command = stage.operator.command(stage.arguments("run", &["--order", "one-by-one", "--yes"]));
+    let mut child = KillOnDrop(command.stdout(Stdio::null()).stderr(fs::File::create(&log)?).spawn()?);
+    let said = || fs::read_to_string(&log).context("read what it said");
+    eventually(format!("`{words}`"), PATIENT, async || Ok(said()?.contains(words).then_some(())))
+        .await
+        .with_context(|| said().unwrap_or_default())?;
+    kill_process(Pid::from_child(&child.0), signal)?;
+    let status = eventually("its end", PATIENT, async || Ok(child.0.try_wait()?)).await?;
+    let said = said()?;
+    ensure!(status.code() == Some(130), "{name}: {status}: {said}");
+    ensure!(said.contains(&format!("interrupted: paused by {name}")), "{said}");
+    Ok(said)
+}
