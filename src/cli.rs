@@ -225,7 +225,7 @@ pub(crate) struct VolumeRunArgs {
     #[arg(long, value_name = "DURATION")]
     pub(crate) detach_timeout: Option<Span>,
 
-    /// Take a node of the source for truly off: what it last reported in use no longer is
+    /// Take a node for truly off: what it last reported in use no longer is
     ///
     /// Only for a node that fell silent, after its machine was seen to be off and tainted with
     /// `node.kubernetes.io/out-of-service`. Repeatable.

@@ -1,7 +1,7 @@
 //! What a person can do about each reason to stop: the pure part of a failure's text.
 
 use super::Typed;
-use crate::decide::Stop;
+use crate::decide::{Condition, Stop};
 use crate::failure::Exit;
 use crate::plan::Plan;
 use crate::record::{MANAGED_BY, MANAGED_BY_LABEL};
@@ -28,7 +28,7 @@ impl Contexts {
 }
 
 /// What follows from a stop.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Advice {
     /// How the process ends.
     pub(super) exit: Exit,
@@ -60,10 +60,13 @@ pub(super) fn advice(stop: &Stop, plan: &Plan, typed: &Typed, contexts: &Context
             "--src must lead to the cluster that was called {}, --dst to {}; are they swapped?",
             plan.source.context, plan.destination.context
         )),
-        Stop::Record { side, .. } => {
-            Advice::refuse(format!("look at it: `{} get configmap -l {MANAGED_BY_LABEL}={MANAGED_BY} -o yaml`", kubectl(*side)))
+        Stop::Record { side, .. } => Advice::refuse(format!(
+            "look at it: `{} get configmap -l {MANAGED_BY_LABEL}={MANAGED_BY} -o yaml`",
+            kubectl(*side)
+        )),
+        Stop::OtherMigration { .. } => {
+            Advice::refuse(format!("finish that one first; {} shows it", typed.hint("status")))
         }
-        Stop::OtherMigration { .. } => Advice::refuse(format!("finish that one first; {} shows it", typed.hint("status"))),
         Stop::RollbackBegun => Advice::refuse(format!("finish it first: {}", typed.hint("rollback"))),
         Stop::PointOfNoReturn => Advice::refuse(format!(
             "finish it: {}; afterwards {} can be moved again from {} to {}",
@@ -72,10 +75,9 @@ pub(super) fn advice(stop: &Stop, plan: &Plan, typed: &Typed, contexts: &Context
             plan.destination.context,
             plan.source.context
         )),
-        Stop::OtherPlan { .. } => Advice {
-            can_go_on: true,
-            ..Advice::refuse("typed again, the command goes on with that plan".to_owned())
-        },
+        Stop::OtherPlan { .. } => {
+            Advice { can_go_on: true, ..Advice::refuse("typed again, the command goes on with that plan".to_owned()) }
+        }
         Stop::Ended { .. } => Advice::refuse(format!("{} shows how it ended", typed.hint("status"))),
         Stop::PlanMissing { side } => {
             let (from, to) = (kubectl(side.other()), kubectl(*side));
@@ -85,9 +87,10 @@ pub(super) fn advice(stop: &Stop, plan: &Plan, typed: &Typed, contexts: &Context
                 side.other()
             ))
         }
-        Stop::Namespace { side, namespace, .. } => {
-            Advice::pause(format!("see to namespace {namespace} of the {side} cluster: `{} get namespace {namespace} -o yaml`", kubectl(*side)))
-        }
+        Stop::Namespace { side, namespace, .. } => Advice::pause(format!(
+            "see to namespace {namespace} of the {side} cluster: `{} get namespace {namespace} -o yaml`",
+            kubectl(*side)
+        )),
         Stop::Foreign { side, kind, name } => Advice {
             exit: Exit::Refused,
             can_go_on: true,
@@ -102,12 +105,16 @@ pub(super) fn advice(stop: &Stop, plan: &Plan, typed: &Typed, contexts: &Context
             kubectl(*side),
             kind.to_lowercase()
         )),
-        Stop::Missing { side, kind, name } => {
-            Advice::pause(format!("find out who removed {kind} {name} from the {side} cluster; its volume still exists"))
-        }
+        Stop::Missing { side, kind, name } => Advice::pause(format!(
+            "find out who removed {kind} {name} from the {side} cluster; its volume still exists"
+        )),
         Stop::SourceChanged { .. } | Stop::SetChanged { .. } => Advice {
             exit: Exit::Failed,
-            hints: vec![format!("take the plan back and begin anew: {}, then {}", typed.hint("rollback"), typed.hint("run"))],
+            hints: vec![format!(
+                "take the plan back and begin anew: {}, then {}",
+                typed.hint("rollback"),
+                typed.hint("run")
+            )],
             can_go_on: false,
             can_go_back: false,
         },
@@ -135,17 +142,20 @@ pub(super) fn advice(stop: &Stop, plan: &Plan, typed: &Typed, contexts: &Context
         Stop::UsedBehind { side, what, .. } => {
             Advice::pause(format!("remove {what} in the {side} cluster: `{} get pods -o wide`", kubectl(*side)))
         }
-        Stop::HeldByOther { volume, instance } => {
-            Advice::pause(format!("find out what {instance} does with it: `aws ec2 describe-volumes --volume-ids {volume}`"))
+        Stop::HeldByOther { volume, instance } => Advice::pause(format!(
+            "find out what {instance} does with it: `aws ec2 describe-volumes --volume-ids {volume}`"
+        )),
+        Stop::VolumeLost { volume, .. } => {
+            Advice::pause(format!("look at it: `aws ec2 describe-volumes --volume-ids {volume}`"))
         }
-        Stop::VolumeLost { volume, .. } => Advice::pause(format!("look at it: `aws ec2 describe-volumes --volume-ids {volume}`")),
         Stop::NodeNotReady { node, .. } => Advice::pause(format!(
             "bring node {node} back: `{} describe node {node}`; nothing of this step was stopped",
             kubectl(Side::Source)
         )),
-        Stop::WrongVolume { pod, .. } => {
-            Advice::pause(format!("do not let it write: roll back, or look first: `{} describe pod {pod}`", kubectl(Side::Destination)))
-        }
+        Stop::WrongVolume { pod, .. } => Advice::pause(format!(
+            "do not let it write: roll back, or look first: `{} describe pod {pod}`",
+            kubectl(Side::Destination)
+        )),
         Stop::ForeignData { kind, name } => Advice {
             can_go_back: false,
             ..Advice::pause(format!(
@@ -163,9 +173,7 @@ pub(super) fn advice(stop: &Stop, plan: &Plan, typed: &Typed, contexts: &Context
             can_go_on: false,
             can_go_back: true,
         },
-        Stop::TimedOut { .. } => Advice::pause(
-            "look at what it waited for; longer limits are --detach-timeout and --ready-timeout, such as `--ready-timeout 30m`".to_owned(),
-        ),
+        Stop::TimedOut { on, .. } => Advice { hints: timed_out(on, kubectl), ..Advice::pause(String::new()) },
         Stop::Refused { .. } => Advice::pause("give the user of that context the right; README lists all".to_owned()),
         Stop::ActRefused { .. } => Advice::pause("let the API server allow it: rights, quota, admission".to_owned()),
         Stop::ActUnheeded { .. } => Advice::pause("find out what changes it back".to_owned()),
@@ -182,6 +190,37 @@ pub(super) fn advice(stop: &Stop, plan: &Plan, typed: &Typed, contexts: &Context
     }
 }
 
+/// Returns what a person can do about a wait that was too long.
+///
+/// A pod on a node that does not answer ends when the node is back, or when Kubernetes takes it away
+/// from a machine that is known to be off: <https://kubernetes.io/docs/concepts/cluster-administration/node-shutdown/>.
+fn timed_out(on: &Condition, kubectl: impl Fn(Side) -> String) -> Vec<String> {
+    match on {
+        Condition::PodGone { side, node, node_ready: false, .. } => vec![
+            format!("bring node {node} back, and its kubelet ends the pod: `{} describe node {node}`", kubectl(*side)),
+            format!(
+                "or, only if its machine is truly off, let Kubernetes remove the pods that end there and detach their \
+                 volumes: `{} taint node {node} node.kubernetes.io/out-of-service=nodeshutdown:NoExecute`",
+                kubectl(*side)
+            ),
+        ],
+        Condition::NotInUse { side, node, node_ready: false, .. } => vec![
+            format!("bring node {node} back, and its kubelet unmounts: `{} describe node {node}`", kubectl(*side)),
+            format!(
+                "or, only if its machine is truly off and tainted with `node.kubernetes.io/out-of-service`, take no \
+                 heed of what it last reported: type the command again with `--accept-unclean-detach {node}`"
+            ),
+        ],
+        Condition::ClaimUnused { side, pod, .. } => {
+            vec![format!("find out whose pod that is, and let it end: `{} describe pod {pod}`", kubectl(*side))]
+        }
+        _ => vec![
+            "look at what it waited for; longer limits are --detach-timeout and --ready-timeout, such as `--ready-timeout 30m`"
+                .to_owned(),
+        ],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,6 +234,10 @@ mod tests {
         let typed = Typed::new("sts-migrate", &subject);
         let contexts = Contexts { source: "old".to_owned(), destination: "new".to_owned() };
         advice(stop, &fixtures::plan(2, 1), &typed, &contexts)
+    }
+
+    fn free() -> Condition {
+        Condition::Free { volume: "vol-1".into(), state: "in-use".into() }
     }
 
     #[test]
@@ -217,7 +260,7 @@ mod tests {
         let pauses = [
             Stop::SetVanished,
             Stop::PlanMissing { side },
-            Stop::TimedOut { waited_for: "x".into(), seconds: 300 },
+            Stop::TimedOut { on: free(), seconds: 300 },
             Stop::NodeNotReady { node: "n".into(), pod: "web-0".into() },
         ];
         for stop in pauses {
@@ -236,6 +279,25 @@ mod tests {
         let changed = advised(&Stop::SetChanged { differences: vec!["image".into()] });
         let wanted = "take the plan back and begin anew: `sts-migrate rollback --src old --dst new`, then `sts-migrate run --src old --dst new`";
         assert_eq!(changed.hints, [wanted]);
+    }
+
+    #[test]
+    fn the_ways_out_of_a_silent_node_are_named_and_never_for_one_that_answers() {
+        let timed_out = |on| advised(&Stop::TimedOut { on, seconds: 65 });
+        let (side, node) = (Side::Source, || "node-1".to_owned());
+        let ends = |node_ready| timed_out(Condition::PodGone { side, pod: "web-0".into(), node: node(), node_ready });
+        let taint = "`kubectl --context old -n shop taint node node-1 node.kubernetes.io/out-of-service=nodeshutdown:NoExecute`";
+        let hints = ends(false).hints;
+        assert!(
+            hints.len() == 2 && hints[0].starts_with("bring node node-1 back") && hints[1].ends_with(taint),
+            "{hints:?}"
+        );
+        let uses =
+            |node_ready| timed_out(Condition::NotInUse { side, node: node(), node_ready, volume: "vol-1".into() });
+        let hints = uses(false).hints;
+        assert!(hints.len() == 2 && hints[1].ends_with("`--accept-unclean-detach node-1`"), "{hints:?}");
+        let usual = timed_out(free());
+        assert_eq!([ends(true), uses(true)], [usual.clone(), usual]);
     }
 
     #[test]

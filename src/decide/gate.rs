@@ -48,7 +48,7 @@ impl Decision<'_> {
     }
 
     /// (2): returns a pod that uses one of the claims. Going back, A's own pods are where they belong.
-    fn user(&self, leaving: Side, volumes: &[&VolumePlan]) -> Option<Condition> {
+    pub(super) fn user(&self, leaving: Side, volumes: &[&VolumePlan]) -> Option<Condition> {
         let claims: BTreeSet<&str> = volumes.iter().map(|volume| volume.claim.as_str()).collect();
         Side::BOTH.into_iter().find_map(|side| {
             let is_at_home =
@@ -70,15 +70,20 @@ impl Decision<'_> {
     }
 
     /// (3): returns a node that reports one of the volumes in use.
+    ///
+    /// What a node last reported that the operator says is off counts no more. One that is Ready is not
+    /// off, whatever was said: it still has the volume mounted.
     fn reporter(&self, side: Side, volumes: &[&VolumePlan]) -> Option<Condition> {
-        let is_off = |node: &Object| self.goal.accept_unclean_detach.iter().any(|off| off == node.name());
+        let is_ready = |node: &Object| node.condition("Ready") == Some("True");
+        let is_off =
+            |node: &Object| self.goal.accept_unclean_detach.iter().any(|off| off == node.name()) && !is_ready(node);
         self.world.objects(side, Kind::Node).filter(|node| !is_off(node)).find_map(|node| {
             let mut used = node.array("/status/volumesInUse").iter().filter_map(|used| used.as_str());
             used.find_map(|used| {
                 // `kubernetes.io/csi/ebs.csi.aws.com^vol-…`, in-tree `kubernetes.io/aws-ebs/aws://zone/vol-…`.
                 let handle = used.rsplit(['^', '/']).next().unwrap_or_default();
                 let volume = volumes.iter().find(|volume| volume.volume.0 == handle)?.volume.to_string();
-                Some(Condition::NotInUse { side, node: node.name().to_owned(), volume })
+                Some(Condition::NotInUse { side, node: node.name().to_owned(), node_ready: is_ready(node), volume })
             })
         })
     }

@@ -1,5 +1,6 @@
 //! Reasons to touch nothing more.
 
+use super::Condition;
 use crate::plan::IdleClaims;
 use crate::world::Side;
 
@@ -62,7 +63,7 @@ pub enum Stop {
     /// Going back: an object in B holds data that is not ours to delete.
     ForeignData { kind: &'static str, name: String },
     /// A clock is up.
-    TimedOut { waited_for: String, seconds: u64 },
+    TimedOut { on: Condition, seconds: u64 },
     /// Claims of ordinals out of range, and nobody has chosen.
     Idle { choice: IdleClaims },
     /// The server says no to a call.
@@ -169,7 +170,7 @@ impl std::fmt::Display for Stop {
             Stop::ForeignData { kind, name } => {
                 write!(f, "{kind} {name} in the destination cluster is not of this migration and may hold data")
             }
-            Stop::TimedOut { waited_for, seconds } => write!(f, "waited {seconds} s for {waited_for}"),
+            Stop::TimedOut { on, seconds } => write!(f, "waited {seconds} s for {on}"),
             Stop::Idle { .. } => {
                 write!(f, "the set has claims at ordinals out of range, and nobody has chosen what happens to them")
             }

@@ -1,7 +1,9 @@
 //! Tests of the decisions: a table of situations, and a model that explores all of them.
 
 mod back;
+mod ending_pairs;
 mod looks;
 mod model;
+mod silent_nodes;
 mod simulation;
 mod table;

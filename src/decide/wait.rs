@@ -76,7 +76,7 @@ pub enum Condition {
     /// Gate (2): another pod uses a claim.
     ClaimUnused { side: Side, claim: String, pod: String },
     /// Gate (3): a node still reports a volume in use.
-    NotInUse { side: Side, node: String, volume: String },
+    NotInUse { side: Side, node: String, node_ready: bool, volume: String },
     /// Gate (4): a VolumeAttachment is still there.
     Detached { side: Side, attachment: String, node: String, volume: String, error: Option<String> },
     /// Gate (5): EC2 does not call a volume free yet.
@@ -117,8 +117,9 @@ impl std::fmt::Display for Condition {
             Condition::ClaimUnused { side, claim, pod } => {
                 write!(f, "pod {pod} in the {side} cluster to stop using claim {claim}")
             }
-            Condition::NotInUse { side, node, volume } => {
-                write!(f, "node {node} in the {side} cluster to unmount {volume}")
+            Condition::NotInUse { side, node, node_ready, volume } => {
+                let but = if *node_ready { "" } else { ", which is not Ready," };
+                write!(f, "node {node} in the {side} cluster{but} to unmount {volume}")
             }
             Condition::Detached { side, attachment, node, volume, error } => {
                 write!(

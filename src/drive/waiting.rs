@@ -51,7 +51,7 @@ impl Run<'_> {
         let text = wait.on.to_string();
         self.polls.turn(&wait);
         if elapsed >= limit && self.polls.overdue {
-            return Err(Ended::Stopped(Stop::TimedOut { waited_for: text, seconds: limit.as_secs() }));
+            return Err(Ended::Stopped(Stop::TimedOut { on: wait.on, seconds: limit.as_secs() }));
         }
         if self.polls.noted != text {
             self.session.events.write(Event::of("wait", json!({ "for": text })));

@@ -26,6 +26,7 @@ mod readiness;
 mod readme;
 mod screen;
 mod shapes;
+mod silent;
 mod stage;
 mod status;
 mod support;
@@ -40,6 +41,8 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
     let trials = [
+        // First what waits longest, beside all others.
+        silent::trials(),
         bed::trials(),
         charts::trials(),
         cli::trials(),

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::decide::facts::{fresh, present, refresh};
 use crate::decide::freeze::{gone, set_differences};
 use crate::decide::prepare::RETAIN;
-use crate::decide::{Action, Decision, Flow, Next, Step, Stop};
+use crate::decide::{Action, Clock, Condition, Decision, Flow, Next, Step, Stop, Wait};
 use crate::plan::{MIGRATION_ANNOTATION, RECLAIM_POLICY_ANNOTATION, VolumePlan};
 use crate::translate;
 use crate::world::{Kind, Object, Read, Side};
@@ -81,6 +81,7 @@ impl Decision<'_> {
             // Case 5: a broken pair. The claim goes first, while its PV is `Retain` or gone; then the PV.
             (found, Some(claim)) => {
                 self.retained_or_gone(found)?;
+                self.unused_in_source(volume)?;
                 match claim.is_terminating() {
                     true => ending.push((claims, claim)),
                     false => deletes.push(Action::delete(Step::DeleteBrokenClaim, side, claims, claim)),
@@ -95,6 +96,18 @@ impl Decision<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A claim that a pod uses would not go (`kubernetes.io/pvc-protection`): nothing of a pair is deleted
+    /// under a pod of A that never moved.
+    fn unused_in_source(&self, volume: &VolumePlan) -> Flow<()> {
+        match self.user(Side::Source, &[volume]) {
+            Some(on @ Condition::ClaimUnused { side: Side::Source, .. }) => {
+                let clock = Clock::Cluster { what: format!("claim {} unused", volume.claim) };
+                Err(Next::Wait(Wait { on, clock, poll: Vec::new() }))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn retained_or_gone(&self, found: Option<&Object>) -> Flow<()> {

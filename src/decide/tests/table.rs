@@ -100,7 +100,7 @@ impl Run {
         Record::read(&self.simulation.get(side, Kind::ConfigMap, &name).expect("a record")).expect("a readable one")
     }
 
-    fn policy(&self, side: Side) -> Option<String> {
+    pub(super) fn policy(&self, side: Side) -> Option<String> {
         let name = self.simulation.plan.volumes().next()?.volume_name(side).to_owned();
         let volume = self.simulation.get(side, Kind::PersistentVolume, &name)?;
         volume.text("/spec/persistentVolumeReclaimPolicy").map(str::to_owned)
@@ -114,11 +114,11 @@ pub(super) fn stop(next: Next) -> Stop {
     }
 }
 
-fn set_policy(policy: &str) -> impl FnOnce(&mut Value) {
+pub(super) fn set_policy(policy: &str) -> impl FnOnce(&mut Value) {
     move |volume| volume["spec"]["persistentVolumeReclaimPolicy"] = json!(policy)
 }
 
-fn first_volume(plan: &Plan) -> (String, VolumeId) {
+pub(super) fn first_volume(plan: &Plan) -> (String, VolumeId) {
     let volume = &plan.sets[0].ordinals[0].volumes[0];
     (volume.source_volume_name.clone(), volume.volume.clone())
 }
