@@ -26,6 +26,7 @@ impl Decision<'_> {
         if self.record.outcome.is_none() {
             self.cutover_back()?;
             self.foreign_data()?;
+            self.broken_pairs_are_retained()?;
             self.stop_destination()?;
             self.empty_destination()?;
             self.refill_source()?;

@@ -11,6 +11,23 @@ use crate::translate;
 use crate::world::{Kind, Object, Read, Side};
 
 impl Decision<'_> {
+    /// As soon as B lets go of it, A would delete the volume of a claim that is gone or about to go, if
+    /// somebody took `Retain` from its PV.
+    pub(super) fn broken_pairs_are_retained(&self) -> Flow<()> {
+        let side = Side::Source;
+        for volume in self.set.volumes() {
+            let found = present(self.world, side, Kind::PersistentVolume, &volume.source_volume_name)?;
+            let claim = present(self.world, side, Kind::PersistentVolumeClaim, &volume.claim)?;
+            let is_whole = found.zip(claim).is_some_and(|(found, claim)| {
+                found.is_bound_to(claim) && !found.is_terminating() && !claim.is_terminating()
+            });
+            if !is_whole {
+                self.retained_or_gone(found)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Pairs of A that are the same and Bound are used; broken ones are made again (PV-20).
     pub(super) fn refill_source(&self) -> Flow<()> {
         let (mut deletes, mut ending, mut creates) = (Vec::new(), Vec::new(), Vec::new());
