@@ -182,9 +182,10 @@ pub(super) fn advice(stop: &Stop, plan: &Plan, typed: &Typed, contexts: &Context
              `--cutover-command true` if what it did was finished or taken back by hand"
                 .to_owned(),
         ),
-        Stop::VerifyCommandMissing => Advice::refuse(
-            "give it again: `--verify-command COMMAND`; `--verify-command true` if you have looked yourself".to_owned(),
-        ),
+        Stop::VerifyCommandMissing => Advice::refuse(format!(
+            "give it again: `{} --verify-command COMMAND`; `--verify-command true` if you have looked yourself",
+            typed.command("run")
+        )),
         Stop::CommandFailed { .. } => Advice::pause("mend the command; it is run again".to_owned()),
         Stop::Stuck { .. } => Advice::pause("report it, with `-vv` and `--events FILE`".to_owned()),
     }

@@ -120,8 +120,12 @@ impl Typed {
     /// Returns the command to type for a subcommand of a migration that is open.
     pub(crate) fn command(&self, subcommand: &str) -> String {
         let is_run = matches!(subcommand, "run" | "freeze" | "swing" | "finalize" | "rollback" | "move-volume");
-        let run: &[String] = if is_run { &self.run } else { &[] };
-        self.words(subcommand, &[&self.subject, run])
+        // Going back, no pod of A is about to be stopped, and nothing is to be verified.
+        let is_forward =
+            |word: &str| word.starts_with("--before-pod-command ") || word.starts_with("--verify-command ");
+        let is_said = |word: &&String| is_run && (subcommand != "rollback" || !is_forward(word));
+        let run: Vec<String> = self.run.iter().filter(is_said).cloned().collect();
+        self.words(subcommand, &[&self.subject, &run])
     }
 
     /// Returns the command that goes on with what was typed: `--yes` is repeated too.
@@ -207,15 +211,17 @@ mod tests {
         let run = RunArgs {
             ready_timeout: "30m".parse().ok(),
             cutover_command: Some("./dns.sh web".into()),
+            verify_command: Some("./count".into()),
             volumes: VolumeRunArgs { yes: true, ..VolumeRunArgs::default() },
             ..RunArgs::default()
         };
         let mut typed = Typed::new("sts-migrate", &SubjectArgs::default()).with_choices(&choices).with_run(&run);
         typed.named(Subject::Set, "web");
-        let behaves = "--ready-timeout 30m --cutover-command './dns.sh web'";
+        let behaves = "--ready-timeout 30m --verify-command ./count --cutover-command './dns.sh web'";
         assert_eq!(typed.beginning("run"), format!("sts-migrate run --create-namespace --force {behaves} web"));
         assert_eq!(typed.beginning("preflight"), "sts-migrate preflight --create-namespace --force web");
-        assert_eq!(typed.command("rollback"), format!("sts-migrate rollback {behaves} web"));
+        let back = "sts-migrate rollback --ready-timeout 30m --cutover-command './dns.sh web' web";
+        assert_eq!(typed.command("rollback"), back, "nothing is verified on the way back");
         assert_eq!(typed.again("run"), format!("sts-migrate run {behaves} web --yes"));
         assert_eq!(typed.command("status"), "sts-migrate status web");
     }

@@ -133,7 +133,8 @@ impl std::fmt::Display for Condition {
             }
             Condition::Free { volume, state } => write!(f, "{volume} to be available in EC2 (now {state})"),
             Condition::Available { side, set, available, wanted, detail } => {
-                write!(f, "set {set} in the {side} cluster to have {wanted} available replicas (now {available})")?;
+                let noun = if *wanted == 1 { "replica" } else { "replicas" };
+                write!(f, "set {set} in the {side} cluster to have {wanted} available {noun} (now {available})")?;
                 for line in detail {
                     write!(f, "; {line}")?;
                 }

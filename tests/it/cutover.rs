@@ -333,7 +333,8 @@ async fn failing_commands(bed: &'static Bed) -> Result<()> {
     // It has not passed: nobody goes on without, not to the deleting either.
     let ended = stage.run("run", &["--yes"]).await?.expect_code(4);
     ensure!(ended.stderr.contains("this run has no --verify-command"), "{}", ended.stderr);
-    ensure!(ended.stderr.contains("hint: give it again: `--verify-command COMMAND`"), "{}", ended.stderr);
+    ensure!(ended.stderr.contains("hint: give it again: `sts-migrate run "), "{}", ended.stderr);
+    ensure!(ended.stderr.contains(" --verify-command COMMAND`"), "{}", ended.stderr);
     let ended = stage.run("finalize", &["--yes", "--verify-command", "true"]).await?.expect_code(4);
     ensure!(ended.stderr.contains("it is not the turn of finalize"), "{}", ended.stderr);
     let status = stage.status().await?["status"].clone();
