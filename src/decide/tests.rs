@@ -4,6 +4,7 @@ mod back;
 mod ending_pairs;
 mod looks;
 mod model;
+mod run;
 mod silent_nodes;
 mod simulation;
 mod table;

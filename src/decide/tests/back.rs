@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
+use super::run::{Run, first_volume, stop};
 use super::simulation::{Move, Place};
-use super::table::{Run, stop};
-use crate::decide::{Action, Confirmation, Done, Goal, Next, Step, Stop, Until, Verb, decide};
+use crate::decide::{Action, Condition, Confirmation, Done, Goal, Next, Step, Stop, Until, Verb, decide};
 use crate::fixtures;
-use crate::plan::{Order, VolumePlan};
+use crate::plan::{MIGRATION_ANNOTATION, Order, VolumePlan};
 use crate::record::{Direction, Outcome};
 use crate::world::{Kind, Read, Side, Unknown, VolumeFacts, World};
 
@@ -229,4 +229,199 @@ fn a_node_of_b_that_went_since_is_no_stranger() {
     let next = decide(&run.simulation.plan, &run.simulation.pairs, &run.goal, &world);
     let asks = matches!(&next, Next::Look(reads) if reads.iter().any(|read| matches!(read, Read::Volumes(_))));
     assert!(asks, "{next:?}");
+}
+
+#[test]
+fn back_from_every_step_gives_the_set_back() {
+    let mut forward = Run::new(fixtures::plan(2, 1), Goal::forward(Until::Cutover));
+    assert_eq!(forward.end(), Next::Done(Done::Reached(Until::Cutover)));
+    for cut in 0..forward.steps.len() {
+        let mut run = Run::new(fixtures::plan(2, 1), Goal::forward(Until::Cutover));
+        let survivors = |run: &Run| -> Vec<String> {
+            run.world().objects(Side::Source, Kind::Pod).map(|pod| pod.uid().to_owned()).collect()
+        };
+        while run.steps.len() < cut {
+            let before = run.steps.len();
+            run.until(|next| matches!(next, Next::Act { .. }));
+            let Next::Act { actions, .. } = run.next() else { break };
+            for action in actions.iter().take(cut - before) {
+                run.steps.push(action.step);
+                run.simulation.perform(action);
+            }
+        }
+        let left: Vec<String> = run
+            .world()
+            .objects(Side::Source, Kind::Pod)
+            .filter(|pod| !pod.is_terminating())
+            .map(|pod| pod.uid().to_owned())
+            .collect();
+        run.goal = Goal::back();
+        assert_eq!(run.end(), Next::Done(Done::RolledBack), "after {cut} steps: {:?}", run.steps);
+        assert_eq!(run.simulation.violation, None, "after {cut} steps");
+        let set = run.simulation.get(Side::Source, Kind::StatefulSet, fixtures::SET).expect("the set is back");
+        assert_eq!(set.replicas(), 2);
+        assert!(set.annotation(MIGRATION_ANNOTATION).is_none());
+        assert_eq!(run.policy(Side::Source).as_deref(), Some("Delete"), "after {cut} steps");
+        for kind in [
+            Kind::StatefulSet,
+            Kind::PersistentVolume,
+            Kind::PersistentVolumeClaim,
+            Kind::Service,
+            Kind::ControllerRevision,
+        ] {
+            assert_eq!(run.world().objects(Side::Destination, kind).count(), 0, "{kind} left in B after {cut} steps");
+        }
+        for uid in left {
+            assert!(survivors(&run).contains(&uid), "a survivor was restarted after {cut} steps");
+        }
+    }
+}
+
+#[test]
+fn data_in_the_destination_that_is_not_ours_stops_the_way_back() {
+    let mut run = Run::new(fixtures::plan(1, 1), Goal::forward(Until::Swing));
+    run.end();
+    let claim = json!({ "metadata": { "name": "data-web-7" }, "spec": { "volumeName": "pvc-new" } });
+    run.simulation.put(Side::Destination, Kind::PersistentVolumeClaim, claim);
+    run.goal = Goal::back();
+    let expected = Stop::ForeignData { kind: "PersistentVolumeClaim", name: "data-web-7".to_owned() };
+    assert_eq!(stop(run.end()), expected);
+    assert!(!run.steps.contains(&Step::Shrink));
+}
+
+#[test]
+fn a_service_that_another_set_has_come_to_use_stays_on_the_way_back() {
+    let cases = [("web", json!({}), true), ("", fixtures::labels(), true), ("", json!({ "app": "other" }), false)];
+    for (governing, labels, stays) in cases {
+        let mut run = Run::new(fixtures::plan(1, 1), Goal::forward(Until::Swing));
+        run.end();
+        let template = json!({ "metadata": { "labels": labels } });
+        let spec = json!({ "replicas": 0, "serviceName": governing, "template": template });
+        let reader = json!({ "metadata": { "name": "reader" }, "spec": spec });
+        run.simulation.put(Side::Destination, Kind::StatefulSet, reader);
+        run.goal = Goal::back();
+        assert_eq!(run.end(), Next::Done(Done::RolledBack));
+        let left = run.simulation.get(Side::Destination, Kind::Service, "web");
+        assert_eq!(left.is_some(), stays, "{governing:?}, {labels}");
+        assert!(
+            left.is_none_or(|left| left.annotation(MIGRATION_ANNOTATION).is_none()),
+            "it is nobody's to delete now"
+        );
+    }
+}
+
+#[test]
+fn a_broken_pair_of_the_source_is_made_again() {
+    for claim_too in [false, true] {
+        let mut run = Run::new(fixtures::plan(1, 1), Goal::forward(Until::Swing));
+        run.end();
+        let (name, _) = first_volume(&run.simulation.plan);
+        run.simulation.remove(Side::Source, Kind::PersistentVolume, &name);
+        if claim_too {
+            run.simulation.remove(Side::Source, Kind::PersistentVolumeClaim, "data-web-0");
+        }
+        run.goal = Goal::back();
+        assert_eq!(run.end(), Next::Done(Done::RolledBack));
+        assert!(run.steps.contains(&Step::RecreateVolume) && run.steps.contains(&Step::RecreateClaim));
+        assert_eq!(run.policy(Side::Source).as_deref(), Some("Delete"));
+        assert_eq!(run.simulation.violation, None);
+    }
+}
+
+#[test]
+fn delete_is_not_written_back_while_a_twin_is_elsewhere() {
+    let mut run = Run::new(fixtures::plan(1, 1), Goal::forward(Until::Finalize));
+    run.until_step(Step::DeleteSourceVolume);
+    let (_, volume) = first_volume(&run.simulation.plan);
+    let twin = json!({ "metadata": { "name": "twin" }, "spec": { "csi": { "driver": "ebs.csi.aws.com", "volumeHandle": volume.0 } } });
+    run.simulation.put(Side::Source, Kind::PersistentVolume, twin);
+    assert_eq!(run.end(), Next::Done(Done::Completed));
+    assert_eq!(run.policy(Side::Destination).as_deref(), Some("Retain"));
+}
+
+#[test]
+fn a_claim_that_a_pod_of_the_destination_uses_does_not_go_back() {
+    let mut run = Run::new(fixtures::claim_plan(), Goal::forward(Until::Cutover));
+    run.end();
+    let pod = json!({
+        "metadata": { "name": "shell" },
+        "spec": { "volumes": [{ "persistentVolumeClaim": { "claimName": "data-web-0" } }] },
+        "status": { "phase": "Running" },
+    });
+    run.simulation.put(Side::Destination, Kind::Pod, pod);
+    run.goal = Goal::back();
+    let next = run.end();
+    assert!(
+        matches!(next, Next::Wait(wait) if matches!(&wait.on, Condition::ClaimUnused { pod, .. } if pod == "shell"))
+    );
+    assert!(run.simulation.get(Side::Destination, Kind::PersistentVolumeClaim, "data-web-0").is_some());
+}
+
+#[test]
+fn the_set_does_not_come_back_while_the_destination_holds_a_volume() {
+    let mut run = Run::new(fixtures::plan(1, 1), Goal::forward(Until::Swing));
+    run.end();
+    run.goal = Goal::back();
+    run.until_step(Step::RecreateSet);
+    let (_, volume) = first_volume(&run.simulation.plan);
+    run.simulation.volumes.insert(volume, Place::Attached(Side::Destination));
+    assert!(matches!(run.next(), Next::Wait(wait) if matches!(wait.on, Condition::Free { .. })));
+}
+
+/// Returns a rollback that waits for the first pod of A.
+fn back_without_pods(replicas: i64) -> Run {
+    let mut run = Run::new(fixtures::plan(replicas, 1), Goal::forward(Until::Swing));
+    run.end();
+    run.goal = Goal::back();
+    run.until(
+        |next| matches!(next, Next::Wait(wait) if matches!(wait.on, Condition::Available { side: Side::Source, .. })),
+    );
+    run
+}
+
+#[test]
+fn it_is_rolled_back_before_the_pods_are_up() {
+    let mut run = back_without_pods(1);
+    for side in Side::BOTH {
+        assert_eq!(run.record(side).outcome, Some(Outcome::RolledBack));
+    }
+    assert_eq!(run.policy(Side::Source).as_deref(), Some("Retain"), "the volume is not home yet");
+    assert_eq!(run.end(), Next::Done(Done::RolledBack));
+    assert_eq!(run.policy(Side::Source).as_deref(), Some("Delete"));
+    assert_eq!(run.simulation.violation, None);
+}
+
+#[test]
+fn a_pod_that_does_not_come_up_keeps_no_other_volume_from_its_policy() {
+    let mut run = back_without_pods(2);
+    let next = run.until(|next| {
+        matches!(next, Next::Wait(wait) if matches!(wait.on, Condition::Available { side: Side::Source, available: 1, .. }))
+    });
+    let Next::Wait(wait) = next else { panic!("no wait but {next:?}") };
+    let last = &run.simulation.plan.sets[0].ordinals[1].volumes[0];
+    assert_eq!(wait.poll, [Read::Volumes(vec![last.volume.clone()])], "EC2 has no watch");
+    assert_eq!(run.policy(Side::Source).as_deref(), Some("Delete"));
+    let second = run.simulation.get(Side::Source, Kind::PersistentVolume, &last.source_volume_name);
+    assert_eq!(second.expect("it stays").text("/spec/persistentVolumeReclaimPolicy"), Some("Retain"));
+    assert_eq!(run.end(), Next::Done(Done::RolledBack));
+}
+
+#[test]
+fn a_set_that_is_gone_again_does_not_keep_a_rollback_from_ending() {
+    let mut run = back_without_pods(1);
+    run.simulation.remove(Side::Source, Kind::StatefulSet, fixtures::SET);
+    assert_eq!(run.end(), Next::Done(Done::RolledBack));
+    assert_eq!(run.policy(Side::Source).as_deref(), Some("Retain"), "nobody holds it: that is no home");
+}
+
+#[test]
+fn a_volume_on_its_way_home_is_waited_for_by_its_claim() {
+    let mut run = back_without_pods(1);
+    run.until(|next| matches!(next, Next::Act { actions, .. } if actions.iter().any(|action| action.step == Step::RestorePolicy)));
+    // The pods are up, and EC2 still says what it said before.
+    let (_, volume) = first_volume(&run.simulation.plan);
+    run.simulation.volumes.insert(volume.clone(), Place::Available);
+    let next = run.next();
+    let Next::Wait(wait) = next else { panic!("no wait but {next:?}") };
+    assert_eq!(wait.on.to_string(), format!("{volume} of claim data-web-0 to be attached in the source cluster"));
 }

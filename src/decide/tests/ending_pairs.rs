@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::table::{Run, first_volume, set_policy, stop};
+use super::run::{Run, first_volume, set_policy, stop};
 use crate::decide::{Condition, Done, Goal, Next, Step, Stop, Until};
 use crate::fixtures;
 use crate::world::{Kind, Side};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::table::Run;
+use super::run::Run;
 use crate::decide::{Condition, Goal, Next, Step, Until, decide};
 use crate::fixtures;
 use crate::world::{Kind, Read, Side};

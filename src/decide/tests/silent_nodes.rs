@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
+use super::run::{Run, first_volume};
 use super::simulation::Place;
-use super::table::{Run, first_volume};
 use crate::decide::{Condition, Goal, Next, Step, Until};
 use crate::fixtures;
 use crate::world::{Kind, Side};
