@@ -5,10 +5,10 @@ use std::process::{Child, Stdio};
 use anyhow::{Context, Result, ensure};
 use bed::judge::{Expected, Order};
 use bed::node::PodKnobs;
-use bed::workload::{Class, USUAL_CLASS, Workload};
+use bed::workload::{Class, USUAL_CLASS, Workload, absent};
 use bed::{Bed, Cluster, ec2, node, users};
-use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
-use kube::api::{ListParams, Patch, PatchParams};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt as _};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -30,6 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         on_bed("migration::rolls_back_after_one_ordinal", |bed| rolled_back(bed, "back-one", "swing", Some("0"))),
         on_bed("migration::rolls_back_after_all_ordinals", |bed| rolled_back(bed, "back-all", "cutover", None)),
         on_bed("migration::rolls_back_from_prepare", |bed| rolled_back(bed, "back-prepare", "prepare", None)),
+        on_bed("migration::rolls_back_over_pairs_that_somebody_deletes", deleted_pairs),
         on_bed("migration::is_rolled_back_although_a_pod_cannot_be_scheduled", unschedulable),
         on_bed("migration::goes_forward_again_after_a_rollback", forward_again),
         on_bed("migration::refuses_a_second_tool_at_once", two_tools),
@@ -192,6 +193,37 @@ async fn rolled_back(bed: &'static Bed, name: &str, until: &str, pause_after: Op
     let status = stage.run("status", &[]).await?.expect_code(0);
     ensure!(status.stdout.contains("RolledBack"), "{}", status.stdout);
     stage.end(case.expecting(Expected::RolledBack)).await
+}
+
+/// Behind the move somebody tidies up in A: what is Terminating there, or gone, is made again.
+async fn deleted_pairs(bed: &'static Bed) -> Result<()> {
+    let stage = Stage::new(bed, "deleted-pairs", usual(1)).await?;
+    let case = stage.case().await?;
+    stage.run("run", &["--yes"]).await?.expect_code(0);
+    let before = stage.volumes(Cluster::A).await?;
+    let volumes: Api<PersistentVolume> = Api::all(stage.a.clone());
+    volumes.delete(&before[0].name_any(), &DeleteParams::default()).await?;
+    ensure!(volumes.get(&before[0].name_any()).await?.metadata.deletion_timestamp.is_some(), "its claim protects it");
+    stage.claims(Cluster::A).delete("log-web-0", &DeleteParams::default()).await?;
+    absent(stage.claims(Cluster::A), "log-web-0", PATIENT).await?;
+    // Not retained, its volume would be deleted as soon as B lets go of it.
+    let set_policy = async |policy: &str| {
+        let patch = Patch::Merge(json!({ "spec": { "persistentVolumeReclaimPolicy": policy } }));
+        volumes.patch(&before[1].name_any(), &PatchParams::default(), &patch).await
+    };
+    set_policy("Delete").await?;
+    let said = stage.run("rollback", &["--yes"]).await?.expect_code(1).stderr;
+    let named = format!("somebody set PersistentVolume {} in the source cluster to Delete", before[1].name_any());
+    ensure!(said.contains(&named) && said.contains(&format!("patch pv {}", before[1].name_any())), "{said}");
+    ensure!(stage.ready_pods(Cluster::B).await? == 1, "B had to let go: {said}");
+    set_policy("Retain").await?;
+    stage.back(case).await?;
+    for (before, after) in before.iter().zip(stage.volumes(Cluster::A).await?) {
+        ensure!(after.name_any() == before.name_any() && after.uid() != before.uid(), "{}", after.name_any());
+        ensure!(after.metadata.deletion_timestamp.is_none());
+    }
+    ensure!(stage.policies(Cluster::A).await? == ["Delete"; 2]);
+    stage.leave().await
 }
 
 /// No node of A takes the pods any more: the migration is undone all the same, and says what is missing.
