@@ -9,6 +9,7 @@ use bed::node::NewNode;
 use bed::workload::{Class, USUAL_CLASS, Workload, absent, apply, exists, namespace, until};
 use bed::{Bed, Cluster, users};
 use futures::future::try_join_all;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -328,12 +329,32 @@ async fn twelve(bed: &'static Bed) -> Result<()> {
     stage.leave().await
 }
 
+/// How long the hook of a pod with a long grace period takes, in seconds.
+const PRE_STOP: i64 = 3;
+
+/// Returns how long a pod took to end once the tool had stopped it: between the tool's delete and its node's,
+/// by the clock of the API server.
+fn ending(stage: &Stage, cluster: Cluster, pod: &str) -> Result<SignedDuration> {
+    let events = stage.bed.audit(cluster)?;
+    let deleted = |user: &str| {
+        let its = events.iter().find(|it| {
+            let object = &it["objectRef"];
+            let place = (&object["resource"], &object["namespace"], &object["name"]);
+            let wanted = (&json!("pods"), &json!(stage.namespace(cluster)), &json!(pod));
+            it["verb"] == "delete" && it["user"]["username"] == user && place == wanted
+        });
+        let time = its.and_then(|it| it["requestReceivedTimestamp"].as_str());
+        anyhow::Ok(time.with_context(|| format!("{user} did not delete {pod}"))?.parse::<Timestamp>()?)
+    };
+    Ok(deleted(users::NODE_AGENT)?.duration_since(deleted(&stage.tool.user)?))
+}
+
 async fn long(bed: &'static Bed) -> Result<()> {
     // The longest name whose pods get their revision label.
     let name = "a-name-as-long-as-charts-with-two-prefixes-make-them";
     ensure!(name.len() == 52);
     let mut set = Workload::new("move-long", name).grace_seconds(600).edit(|set| {
-        let command = json!({ "exec": { "command": ["/bin/sh", "-c", "drain"] } });
+        let command = json!({ "exec": { "command": ["/bin/sh", "-c", format!("sleep {PRE_STOP}")] } });
         set["spec"]["template"]["spec"]["containers"][0]["lifecycle"] = json!({ "preStop": command });
     });
     for template in ["data", "wal", "log", "index", "cold", "spool", "tmp"] {
@@ -344,5 +365,9 @@ async fn long(bed: &'static Bed) -> Result<()> {
     let case = stage.case().await?;
     ensure!(case.volumes.len() == 7);
     stage.there_and_back(case, &[]).await?;
+    for cluster in Cluster::BOTH {
+        let took = ending(&stage, cluster, &format!("{name}-0"))?;
+        ensure!(took >= SignedDuration::from_secs(PRE_STOP), "the hook was not waited for in {cluster:?}: {took:?}");
+    }
     stage.leave().await
 }

@@ -1,5 +1,7 @@
 //! A table of situations: every phase boundary, and every reason to stop.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::run::{Run, first_volume, set_policy, stop};
@@ -88,6 +90,22 @@ fn together_stops_the_highest_first_and_waits_for_it() {
     assert!(
         matches!(run.next(), Next::Wait(wait) if matches!(&wait.on, Condition::PodGone { pod, .. } if pod == "web-2"))
     );
+}
+
+#[test]
+fn a_pod_has_its_grace_period_and_a_minute_to_end() {
+    let mut plan = fixtures::plan(1, 1);
+    plan.sets[0].before.0["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = json!(600);
+    let mut run = Run::new(plan, Goal::forward(Until::Swing));
+    // Whatever is said of the rest of the gate.
+    let limit = |next: Next| match next {
+        Next::Wait(wait) => wait.clock.limit(Duration::from_secs(5), Duration::from_secs(7)).as_secs(),
+        other => panic!("no wait but {other:?}"),
+    };
+    let ends = run.until(|next| matches!(next, Next::Wait(wait) if matches!(wait.on, Condition::PodGone { .. })));
+    assert_eq!(limit(ends), 660);
+    let detaches = run.until(|next| matches!(next, Next::Wait(wait) if !matches!(wait.on, Condition::PodGone { .. })));
+    assert_eq!(limit(detaches), 5);
 }
 
 #[test]

@@ -77,7 +77,7 @@ pub struct PodKnobs {
     pub never_ready: bool,
     /// The container does not end before its grace period is over (SIGKILL).
     pub ignore_sigterm: bool,
-    /// From SIGTERM (preStop hook included) until the container has ended.
+    /// From the start of its termination (preStop hook included) until the container has ended.
     pub exit_ms: Option<u64>,
     /// From the start of the container until it may be Ready.
     pub start_ms: Option<u64>,
@@ -92,9 +92,10 @@ impl PodKnobs {
         chosen(self.start_ms, timings.start)
     }
 
-    /// Returns how long after SIGTERM the container ends, and its exit code.
-    pub(super) fn end(&self, timings: &Timings, grace: Duration) -> (Duration, i32) {
-        let exit = chosen(self.exit_ms, timings.exit);
+    /// Returns how long after the start of its termination the container ends, and its exit code. `pre_stop` is
+    /// how long its hook takes, which counts against the grace period.
+    pub(super) fn end(&self, timings: &Timings, pre_stop: Duration, grace: Duration) -> (Duration, i32) {
+        let exit = chosen(self.exit_ms, pre_stop + timings.exit);
         if self.ignore_sigterm || exit > grace { (grace, KILLED) } else { (exit, 0) }
     }
 
@@ -104,6 +105,21 @@ impl PodKnobs {
         let completion = self.complete_after_ms.map(|after| (Duration::from_millis(after), 0));
         [crash, completion].into_iter().flatten().min()
     }
+}
+
+/// Returns how long the `preStop` hooks of a pod take, which run side by side. Of commands only `sleep` is
+/// known; any other takes no time.
+pub(super) fn pre_stop(pod: &Pod) -> Duration {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let hooks = containers.filter_map(|container| container.lifecycle.as_ref()?.pre_stop.as_ref());
+    let seconds = hooks.filter_map(|hook| match (&hook.sleep, &hook.exec) {
+        (Some(sleep), _) => u64::try_from(sleep.seconds).ok(),
+        (None, exec) => {
+            let words = exec.as_ref()?.command.as_deref()?.join(" ");
+            words.trim_start_matches("/bin/sh -c ").strip_prefix("sleep ")?.parse().ok()
+        }
+    });
+    Duration::from_secs(seconds.max().unwrap_or_default())
 }
 
 /// Annotation of a pod (template) that holds [`ReadyWhen`] as JSON: it moves with the set.
@@ -177,19 +193,43 @@ mod tests {
     #[test]
     fn a_container_ends_at_its_own_pace_within_the_grace_period() {
         let knobs = PodKnobs { exit_ms: Some(700), ..PodKnobs::default() };
-        assert_eq!(knobs.end(&Timings::default(), GRACE), (Duration::from_millis(700), 0));
+        assert_eq!(knobs.end(&Timings::default(), Duration::ZERO, GRACE), (Duration::from_millis(700), 0));
+    }
+
+    fn hooks(hooks: &[serde_json::Value]) -> Pod {
+        let containers: Vec<_> =
+            hooks.iter().map(|hook| serde_json::json!({"name": "web", "lifecycle": {"preStop": hook}})).collect();
+        serde_json::from_value(serde_json::json!({"spec": {"containers": containers}})).expect("a pod")
+    }
+
+    #[test]
+    fn a_hook_that_sleeps_comes_before_the_exit() {
+        let exec = |command: &[&str]| serde_json::json!({"exec": {"command": command}});
+        let native = serde_json::json!({"sleep": {"seconds": 2}});
+        for (pod, seconds) in [
+            (hooks(std::slice::from_ref(&native)), 2),
+            (hooks(&[exec(&["sleep", "1"])]), 1),
+            (hooks(&[exec(&["/bin/sh", "-c", "sleep 1"]), native]), 2),
+            (hooks(&[exec(&["/bin/sh", "-c", "drain"])]), 0),
+            (hooks(&[]), 0),
+        ] {
+            assert_eq!(pre_stop(&pod), Duration::from_secs(seconds), "{pod:?}");
+        }
+        let end = |pre_stop| PodKnobs::default().end(&Timings::default(), Duration::from_secs(pre_stop), GRACE);
+        assert_eq!(end(2), (Duration::from_millis(2100), 0));
+        assert_eq!(end(3), (GRACE, 137));
     }
 
     #[test]
     fn a_container_that_is_too_slow_is_killed_when_the_grace_period_is_over() {
         let knobs = PodKnobs { exit_ms: Some(7000), ..PodKnobs::default() };
-        assert_eq!(knobs.end(&Timings::default(), GRACE), (GRACE, 137));
+        assert_eq!(knobs.end(&Timings::default(), Duration::ZERO, GRACE), (GRACE, 137));
     }
 
     #[test]
     fn a_container_that_ignores_sigterm_lasts_the_whole_grace_period() {
         let knobs = PodKnobs { ignore_sigterm: true, exit_ms: Some(1), ..PodKnobs::default() };
-        assert_eq!(knobs.end(&Timings::default(), GRACE), (GRACE, 137));
+        assert_eq!(knobs.end(&Timings::default(), Duration::ZERO, GRACE), (GRACE, 137));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Shared;
 use super::api::{kubelet, until_done};
-use super::knobs::{PodKnobs, ReadyWhen};
+use super::knobs::{PodKnobs, ReadyWhen, pre_stop};
 use super::machine::{Machine, Process};
 use super::readiness::{Rules, readiness};
 use super::status::{Containers, End, View};
@@ -283,12 +283,13 @@ impl Life {
         }
     }
 
-    /// Sends SIGTERM and waits until the containers have ended, or are killed. Returns the exit code.
+    /// Runs the `preStop` hooks, sends SIGTERM and waits until the containers have ended, or are killed. Returns the exit code.
     async fn terminate(&mut self) -> i32 {
         let begun = Instant::now();
         loop {
             let grace = self.grace();
-            let (after, exit_code) = self.knobs.borrow_and_update().end(&self.shared.timings, grace);
+            let (after, exit_code) =
+                self.knobs.borrow_and_update().end(&self.shared.timings, pre_stop(&self.pod), grace);
             if begun.elapsed() >= after {
                 return exit_code;
             }
