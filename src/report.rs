@@ -15,7 +15,7 @@ mod status;
 
 pub(crate) use addresses::{Address, addresses};
 pub(crate) use findings::findings_text;
-pub(crate) use left::{left_in_source, needed as left_needed};
+pub(crate) use left::{left_in_source, left_lines, needed as left_needed};
 pub(crate) use plan::{PlanView, headline};
 pub(crate) use status::{Phase, Status, needed as status_needed, reached, record as record_in_force};
 
@@ -24,12 +24,16 @@ pub(crate) use status::{Phase, Status, needed as status_needed, reached, record 
 /// # Errors
 /// Nobody reads stdout any more.
 pub(crate) fn print<T: Serialize>(output: Output, data: &T, text: impl FnOnce() -> String) -> Result<(), Failure> {
-    let printed = match output {
+    put(&rendered(output, data, text))
+}
+
+/// Returns data in a form. YAML begins its document, so that several in a row stay several.
+fn rendered<T: Serialize>(output: Output, data: &T, text: impl FnOnce() -> String) -> String {
+    match output {
         Output::Text => text(),
         Output::Json => format!("{:#}\n", serde_json::to_value(data).expect("reports are plain data")),
-        Output::Yaml => serde_yaml::to_string(data).expect("reports are plain data"),
-    };
-    put(&printed)
+        Output::Yaml => format!("---\n{}", serde_yaml::to_string(data).expect("reports are plain data")),
+    }
 }
 
 /// Writes text to stdout.
@@ -70,7 +74,18 @@ pub(crate) fn count(number: usize, noun: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize as _;
+
     use super::*;
+
+    #[test]
+    fn yaml_printed_twice_is_two_documents() {
+        let printed: String = ["Pending", "Completed"].map(|it| rendered(Output::Yaml, &[it], String::new)).concat();
+        let documents: Vec<Vec<String>> = serde_yaml::Deserializer::from_str(&printed)
+            .map(|document| Vec::deserialize(document).expect("a list"))
+            .collect();
+        assert_eq!(documents, [["Pending"], ["Completed"]]);
+    }
 
     #[test]
     fn long_lists_are_cut() {

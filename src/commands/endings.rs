@@ -7,7 +7,7 @@ use crate::drive::Ended;
 use crate::failure::{Exit, Failure, NOTHING};
 use crate::plan::{Plan, RECLAIM_POLICY_ANNOTATION};
 use crate::record::{Outcome, Subject};
-use crate::report::{Status, left_in_source, left_needed, names, reached, record_in_force, status_needed};
+use crate::report::{Status, left_in_source, left_lines, left_needed, names, reached, record_in_force, status_needed};
 use crate::ui::Ui;
 use crate::world::{Kind, Read, Side};
 
@@ -186,11 +186,9 @@ async fn say_done(opened: &mut Opened, plan: &Plan, done: &Done, ui: &mut Ui) {
             }
             say_addresses(&look(opened, plan).await, ui);
             opened.session.look(left_needed()).await;
-            for set in &plan.sets {
-                let left = left_in_source(&set.before, &opened.session.world);
-                if !left.is_empty() {
-                    ui.say(&format!("left in the source cluster, yours to remove: {}", names(&left)));
-                }
+            let left = plan.sets.iter().flat_map(|set| left_in_source(&set.before, &opened.session.world));
+            for line in left_lines(&left.collect::<Vec<_>>()) {
+                ui.say(&line);
             }
         }
         Done::RolledBack => {
@@ -206,19 +204,21 @@ async fn say_kept(opened: &mut Opened, plan: &Plan, side: Side, ui: &mut Ui) {
     let reads = volumes.iter().map(|name| Read::Get(side, Kind::PersistentVolume, (*name).to_owned()));
     opened.session.look(reads).await;
     let world = &opened.session.world;
-    let kept: Vec<&str> = volumes
+    let mut kept = volumes
         .into_iter()
         .filter(|name| {
             let found = world.object(side, Kind::PersistentVolume, name);
             found.is_some_and(|found| found.annotation(RECLAIM_POLICY_ANNOTATION).is_some())
         })
-        .collect();
-    if !kept.is_empty() {
+        .peekable();
+    if kept.peek().is_some() {
         ui.say(&format!(
-            "kept at Retain in the {side} cluster, since it was not certain that nobody else uses the volume: {}; \
-             look at each, then set the policy yourself (annotation {RECLAIM_POLICY_ANNOTATION} has the original)",
-            names(&kept)
+            "kept at Retain in the {side} cluster, since it was not certain that nobody else uses the volume; look at \
+             each, then set the policy yourself (annotation {RECLAIM_POLICY_ANNOTATION} has the original):"
         ));
+    }
+    for name in kept {
+        ui.say(&format!("  PersistentVolume {name}"));
     }
 }
 

@@ -74,6 +74,12 @@ pub(crate) fn left_in_source(set: &Object, world: &World) -> Vec<String> {
     left
 }
 
+/// Returns what stays in A as lines for people, one for each: nobody can remove what was not named.
+pub(crate) fn left_lines(left: &[String]) -> Vec<String> {
+    let heading = (!left.is_empty()).then(|| "left in the source cluster, yours to remove:".to_owned());
+    heading.into_iter().chain(left.iter().map(|item| format!("  {item}"))).collect()
+}
+
 /// Returns whether a budget's labels select the set's pods; expressions are taken to do so.
 fn selects(budget: &Object, set: &Object) -> bool {
     let Some(wanted) = budget.at("/spec/selector/matchLabels").and_then(serde_json::Value::as_object) else {
@@ -85,9 +91,33 @@ fn selects(budget: &Object, set: &Object) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::left_in_source;
+    use serde_json::{Value, json};
+
+    use super::{left_in_source, left_lines};
     use crate::fixtures;
     use crate::world::{Kind, Object, Side, World};
+
+    /// Returns what is left of the usual set when A's namespace has these objects of a kind.
+    fn left_of(kinds: impl IntoIterator<Item = (Kind, Vec<Value>)>) -> Vec<String> {
+        let mut world = World::default();
+        for (kind, objects) in kinds {
+            world.shelf_mut(Side::Source, kind).put_list(1, objects.into_iter().map(Object));
+        }
+        left_in_source(&fixtures::plan(2, 1).sets[0].before, &world)
+    }
+
+    fn service(name: &str, kind: &str, selector: Value) -> Value {
+        json!({ "kind": "Service", "metadata": { "name": name }, "spec": { "type": kind, "selector": selector } })
+    }
+
+    fn ingress(name: &str, services: &[&str]) -> Value {
+        let paths: Vec<Value> = services.iter().map(|it| json!({ "backend": { "service": { "name": it } } })).collect();
+        json!({ "kind": "Ingress", "metadata": { "name": name }, "spec": { "rules": [{ "http": { "paths": paths } }] } })
+    }
+
+    fn scaler(name: &str, target: &str, kind: Value, set: &str) -> Value {
+        json!({ "metadata": { "name": name }, "spec": { target: { "kind": kind, "name": set } } })
+    }
 
     #[test]
     fn claims_that_were_to_stay_are_named_until_a_new_set_has_them() {
@@ -99,5 +129,60 @@ mod tests {
         assert_eq!(left_in_source(set, &world), ["PersistentVolumeClaim data-web-7 with its volume"]);
         world.shelf_mut(Side::Source, Kind::StatefulSet).put_list(1, [set.clone()]);
         assert!(left_in_source(set, &world).is_empty());
+    }
+
+    #[test]
+    fn services_and_ingresses_that_lead_to_the_set_are_named() {
+        let services = vec![
+            service("web-public", "LoadBalancer", fixtures::labels()),
+            service("billing", "LoadBalancer", json!({ "app": "billing" })),
+        ];
+        let ingresses = vec![
+            ingress("front", &["web-public"]),
+            ingress("mixed", &["web-public", "billing"]),
+            ingress("other", &["billing"]),
+        ];
+        assert_eq!(
+            left_of([(Kind::Service, services), (Kind::Ingress, ingresses)]),
+            ["Service web-public with its load balancer", "Ingress front", "Ingress mixed, which others use too",]
+        );
+    }
+
+    #[test]
+    fn autoscalers_that_name_the_set_are_named() {
+        for (kind, target) in [
+            (Kind::HorizontalPodAutoscaler, "scaleTargetRef"),
+            (Kind::ScaledObject, "scaleTargetRef"),
+            (Kind::VerticalPodAutoscaler, "targetRef"),
+        ] {
+            let set = json!("StatefulSet");
+            let all = vec![
+                scaler("its", target, set.clone(), "web"),
+                scaler("of-another-set", target, set, "web-api"),
+                scaler("of-a-deployment", target, json!("Deployment"), "web"),
+                // What KEDA takes for a Deployment.
+                scaler("without-a-kind", target, Value::Null, "web"),
+            ];
+            assert_eq!(left_of([(kind, all)]), [format!("{kind} its")]);
+        }
+    }
+
+    #[test]
+    fn a_helm_release_is_named_when_helm_manages_the_set() {
+        let mut set = fixtures::plan(2, 1).sets[0].before.clone();
+        assert!(left_in_source(&set, &World::default()).is_empty(), "the annotation alone is what a copy has too");
+        set.0["metadata"]["labels"]["app.kubernetes.io/managed-by"] = json!("Helm");
+        let release = "Helm release shop: uninstall it only now that finalize is done";
+        assert_eq!(left_in_source(&set, &World::default()), [release]);
+    }
+
+    #[test]
+    fn nothing_that_stays_is_cut_from_the_list() {
+        let services: Vec<Value> =
+            (0..20).map(|it| service(&format!("web-{it:02}"), "ClusterIP", fixtures::labels())).collect();
+        let lines = left_lines(&left_of([(Kind::Service, services)]));
+        assert_eq!(lines.len(), 21);
+        assert_eq!((&*lines[0], &*lines[20]), ("left in the source cluster, yours to remove:", "  Service web-19"));
+        assert!(left_lines(&[]).is_empty());
     }
 }

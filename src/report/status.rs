@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::plan::Plan;
 use crate::record::lease::Holder as LeaseHolder;
 use crate::record::{Direction, LastFailure, Record, Subject, in_force, stem};
-use crate::report::{Address, addresses, count, names};
+use crate::report::{Address, addresses, count, left_lines, names};
 use crate::spec::{API_VERSION, ClusterReference, KIND};
 use crate::world::{Answer, Holder, Kind, Read, Side, World};
 
@@ -322,8 +322,8 @@ impl Status {
         for address in &self.addresses {
             line(format!("  {address}"));
         }
-        if !self.left_in_source.is_empty() {
-            line(format!("left in the source cluster, yours to remove: {}", self.left_in_source.join(", ")));
+        for left in left_lines(&self.left_in_source) {
+            line(left);
         }
         line(format!("next: {}", self.next.what));
         for command in &self.next.commands {

@@ -75,7 +75,10 @@ fn published(replicas: i32) -> impl FnOnce(Workload) -> Workload {
 }
 
 async fn by_hand(bed: &'static Bed) -> Result<()> {
-    let stage = Stage::new(bed, "by-hand", published(2)).await?;
+    // More than a line of names would show.
+    let more: Vec<String> = (0..5).map(|it| format!("web-more-{it}")).collect();
+    let dress = |set: Workload| more.iter().fold(published(2)(set), |set, name| set.service(name, json!({})));
+    let stage = Stage::new(bed, "by-hand", dress).await?;
     let case = stage.case().await?;
     for command in ["swing", "finalize"] {
         stage.refused(command, "no migration of web is open", "run").await?;
@@ -101,14 +104,22 @@ async fn by_hand(bed: &'static Bed) -> Result<()> {
     ensure!(ended.stderr.contains(said) && !ended.stderr.contains("its pods run on"), "{}", ended.stderr);
     let ended = stage.done("finalize", &[]).await?;
     ensure!(stage.has_service("web-public").await?, "the cutover comes first");
-    let left = ["Service web-public with its load balancer", "PodDisruptionBudget web-budget", "Service web"];
-    ensure!(left.iter().all(|it| ended.stderr.contains(it)), "{}", ended.stderr);
+    let mut left: Vec<String> = more.iter().map(|name| format!("Service {name}")).collect();
+    left.extend(
+        ["Service web-public with its load balancer", "PodDisruptionBudget web-budget", "Service web"]
+            .map(str::to_owned),
+    );
+    let is_listed = |text: &str| {
+        let list = text.split_once("left in the source cluster, yours to remove:\n").map_or("", |(_, list)| list);
+        left.iter().all(|it| list.lines().any(|line| line == format!("  {it}")))
+    };
+    ensure!(is_listed(&ended.stderr), "{}", ended.stderr);
     stage.expect_phase("Completed", false, &[]).await?;
     let status = stage.status_elsewhere().await?;
     let listed = status["status"]["leftInSource"].as_array().context("what stays is listed")?;
     ensure!(left.iter().all(|it| listed.iter().any(|found| found == it)), "{status:#}");
     let text = stage.run("status", &[]).await?.expect_code(0).stdout;
-    ensure!(text.contains("left in the source cluster, yours to remove: "), "{text}");
+    ensure!(is_listed(&text), "{text}");
     stage.end(case.expecting(Expected::Finalized)).await
 }
 

@@ -140,7 +140,7 @@ async fn each_step(bed: &'static Bed) -> Result<()> {
     screen.type_line("web")?;
     let said = screen.ends_with(0).await?;
     ensure!(said.contains("completed: web lives in b/prompts-steps"), "{said}");
-    ensure!(said.contains("left in the source cluster, yours to remove: Service web"), "{said}");
+    ensure!(said.contains("left in the source cluster, yours to remove:\r\n  Service web"), "{said}");
     scene.end(Expected::Finalized).await
 }
 

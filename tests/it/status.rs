@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use bed::judge::Expected;
 use bed::{Bed, ec2};
 use libtest_mimic::Trial;
+use serde::Deserialize as _;
 use serde_json::Value;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -134,8 +135,12 @@ async fn watched(bed: &'static Bed) -> Result<()> {
         Ok((elsewhere.run(stage.arguments("status", &[])).await?.code() == Some(0)).then_some(()))
     })
     .await?;
-    let mut watch = elsewhere.command(stage.arguments("status", &["--watch"]));
-    let mut watch = KillOnDrop(watch.stdout(fs::File::create(&seen)?).stderr(Stdio::null()).spawn()?);
+    let watch = |file: &Path, more: &[&str]| -> Result<KillOnDrop> {
+        let mut watch = elsewhere.command(stage.arguments("status", &[&["--watch"], more].concat()));
+        Ok(KillOnDrop(watch.stdout(fs::File::create(file)?).stderr(Stdio::null()).spawn()?))
+    };
+    let documents = elsewhere.home().join("documents");
+    let (mut watch, mut other) = (watch(&seen, &[])?, watch(&documents, &["-o", "yaml"])?);
     let shows = async |words: &str| shown(&seen, words).await;
     shows("phase: MigratingPods").await?;
     let verifying = async || {
@@ -150,8 +155,16 @@ async fn watched(bed: &'static Bed) -> Result<()> {
     shows(&format!("locked by: {holder}")).await?;
     fs::write(&go_on, "")?;
     shows("phase: Completed").await?;
-    shows("left in the source cluster, yours to remove: Service web").await?;
-    ensure!(end_of(&mut run).await? == Some(0) && end_of(&mut watch).await? == Some(0));
+    shows("left in the source cluster, yours to remove:\n  Service web\n").await?;
+    for child in [&mut run, &mut watch, &mut other] {
+        ensure!(end_of(child).await? == Some(0));
+    }
+    // One YAML document after the other, each of them whole.
+    let documents = fs::read_to_string(&documents)?;
+    let documents: Vec<Value> =
+        serde_yaml::Deserializer::from_str(&documents).map(Value::deserialize).collect::<Result<_, _>>()?;
+    ensure!(documents.iter().all(|it| it["kind"] == "StatefulSetMigration") && documents.len() > 1, "{documents:#?}");
+    ensure!(documents.last().is_some_and(|it| it["status"]["phase"] == "Completed"), "{documents:#?}");
     stage.end(case.expecting(Expected::Finalized)).await
 }
 
