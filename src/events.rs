@@ -14,7 +14,7 @@ use crate::act::Outcome;
 use crate::decide::{Action, Confirmation, Done, Goal};
 use crate::drive::{Answer, Ended};
 use crate::plan::Plan;
-use crate::record::Direction;
+use crate::record::{Direction, Subject};
 use crate::world::{Ec2Volume, Kind, Side, Unknown, VolumeAnswer, VolumeFacts, VolumeId};
 
 /// Where events go.
@@ -146,12 +146,16 @@ impl Event {
     /// The beginning of a run.
     pub(crate) fn begin(plan: &Plan, goal: &Goal) -> Event {
         let is_back = goal.direction == Direction::Back;
+        let subject = match plan.subject() {
+            Subject::Set => "set",
+            Subject::Claim => "claim",
+        };
         Event::of(
             "begin",
             json!({
                 "version": env!("CARGO_PKG_VERSION"),
                 "migration": plan.mark(),
-                "set": plan.name(),
+                subject: plan.name(),
                 "direction": if is_back { "back" } else { "forward" },
                 "until": (!is_back).then(|| goal.until.to_string()),
             }),

@@ -15,6 +15,7 @@ use kube::Api;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
+use crate::events;
 use crate::migration::writes_of;
 use crate::stage::{PATIENT, SET, Stage};
 use crate::support::{Ended, KillOnDrop, eventually, on_bed};
@@ -27,6 +28,9 @@ const LATE: [&str; 6] = ["web-dns", "web-dns-new", "web-fixed-name", "web-fixed-
 
 /// The Ingress, which waits as all do.
 const INGRESS: &str = "web-front";
+
+/// End of a command that hangs the first time, and so is at work when the tool is killed.
+const HANG_ONCE: &str = "test -e pid && exit 0\necho $$ > pid\nexec sleep 600\n";
 
 /// A password in the pod template, which is in the plan's before-images.
 const PASSWORD: &str = "correct-horse-battery";
@@ -80,6 +84,21 @@ impl Stage {
             Ok(points.into_iter().next().and_then(|point| point.hostname))
         })
         .await
+    }
+
+    /// Kills the tool while a command of the operator's is at work, which says so as [`HANG_ONCE`] does.
+    async fn killed_in_a_command(&self, subcommand: &str, flags: &[&str]) -> Result<()> {
+        let mut command = self.operator.command(self.arguments(subcommand, flags));
+        let mut child = KillOnDrop(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
+        let pid = eventually("the command", PATIENT, async || {
+            Ok(self.read("pid").ok().and_then(|text| text.trim().parse::<u32>().ok()))
+        })
+        .await?;
+        child.0.kill()?;
+        child.0.wait()?;
+        // As its documentation says, a command outlives a tool that is killed; it is not the tool's any more.
+        std::process::Command::new("kill").args(["-9", &pid.to_string()]).status()?;
+        Ok(())
     }
 
     async fn status(&self) -> Result<Value> {
@@ -201,8 +220,27 @@ async fn publishing(bed: &'static Bed) -> Result<()> {
         snapshot(&stage.a, &stage.source).await?.only(|name| name.contains("Service") || name.contains("Ingress"));
     ensure!(before.differences(&after) == [] as [String; 0], "{:?}", before.differences(&after));
 
-    stage.run("rollback", &["--yes", "--cutover-command", "sh ./cutover.sh"]).await?.expect_code(0);
-    ensure!(stage.lines("calls") == ["args=", "args=", "args=back"]);
+    // Back it fails, and then is at work when the tool is killed: it is run again, and before that nothing is undone.
+    fs::remove_file(stage.file("mended"))?;
+    let paused = stage.run("rollback", &command).await?.expect_code(1);
+    let said = &paused.stderr;
+    ensure!(said.contains("paused: --cutover-command with `back` failed: it ended with exit code 1"), "{said}");
+    let again =
+        said.lines().find(|line| line.starts_with("hint: to go on: `sts-migrate rollback ")).context("a hint")?;
+    ensure!(again.contains("--cutover-command 'sh ./cutover.sh'"), "the hint repeats it: {again}");
+    let status = stage.status().await?["status"].clone();
+    ensure!(status["direction"] == "Back" && status["phase"] == "Failed", "{status}");
+    ensure!(status["lastFailure"]["in"] == "rollback", "{status}");
+    ensure!(
+        status["next"]["commands"][0].as_str().is_some_and(|it| it.starts_with("sts-migrate rollback ")),
+        "{status}"
+    );
+    ensure!(stage.run("run", &command).await?.expect_code(4).stderr.contains("`sts-migrate rollback "));
+    fs::write(stage.file("cutover.sh"), format!("cat > facts.json; echo \"args=$*\" >> calls\n{HANG_ONCE}"))?;
+    stage.killed_in_a_command("rollback", &command).await?;
+    ensure!(stage.has_ingress().await? && stage.ready_pods(Cluster::B).await? == 1, "nothing is undone before it ends");
+    stage.run("rollback", &command).await?.expect_code(0);
+    ensure!(stage.lines("calls") == ["args=", "args=", "args=back", "args=back", "args=back"]);
     let facts: Value = serde_json::from_str(&stage.read("facts.json")?)?;
     ensure!(facts["direction"] == "back", "{facts}");
     ensure!(facts["services"].as_array().is_some_and(|all| all.iter().any(|it| it["destination"] == json!([new]))));
@@ -229,6 +267,8 @@ async fn taken_node_port(bed: &'static Bed) -> Result<()> {
     let findings: Vec<Value> = serde_json::from_str(&ended.stdout)?;
     let found = findings.iter().find(|it| it["code"] == "PF-20").context("a finding")?;
     ensure!(found["level"] == "forceable", "{found}");
+    let yaml = stage.run("preflight", &["-o", "yaml"]).await?.expect_code(3);
+    ensure!(serde_yaml::from_str::<Vec<Value>>(&yaml.stdout)? == findings, "YAML says another thing: {}", yaml.stdout);
     ensure!(found["what"].as_str().is_some_and(|what| what.contains(&format!("{port} by Service default/taker"))));
     stage.run("run", &["--yes"]).await?.expect_code(3);
     let ended = stage.run("run", &["--yes", "--force"]).await?.expect_code(0);
@@ -256,8 +296,7 @@ async fn commands(bed: &'static Bed) -> Result<()> {
     let log = "env | grep ^STS_MIGRATE_ >> facts; cat >> facts; \
                echo $STS_MIGRATE_STEP $STS_MIGRATE_POD $STS_MIGRATE_DESTINATION_NAMESPACE >> steps";
     fs::write(stage.file("log.sh"), log)?;
-    // The first time it hangs, and so is at work when the tool is killed.
-    fs::write(stage.file("cutover.sh"), format!("{log}\ntest -e pid && exit 0\necho $$ > pid\nexec sleep 600\n"))?;
+    fs::write(stage.file("cutover.sh"), format!("{log}\n{HANG_ONCE}"))?;
     let flags = [
         "--order",
         "one-by-one",
@@ -271,16 +310,7 @@ async fn commands(bed: &'static Bed) -> Result<()> {
         "--events",
         "events.jsonl",
     ];
-    let mut command = stage.operator.command(stage.arguments("run", &flags));
-    let mut child = KillOnDrop(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
-    let pid = eventually("the cutover command", PATIENT, async || {
-        Ok(stage.read("pid").ok().and_then(|text| text.trim().parse::<u32>().ok()))
-    })
-    .await?;
-    child.0.kill()?;
-    child.0.wait()?;
-    // As its documentation says, a command outlives a tool that is killed; it is not the tool's any more.
-    std::process::Command::new("kill").args(["-9", &pid.to_string()]).status()?;
+    stage.killed_in_a_command("run", &flags).await?;
     stage.run("run", &flags).await?.expect_code(0);
 
     // The last ordinal is verified again by the second run: at least once.
@@ -300,6 +330,7 @@ async fn commands(bed: &'static Bed) -> Result<()> {
         ensure!(facts.lines().any(|found| found == line), "{line} is not in {facts}");
     }
     let token = bed::users::token(&stage.tool.user);
+    ensure!(events::ends(&events::documented(&stage.file("events.jsonl"))?) == ["reached"]);
     for (what, text) in [("facts", facts), ("events", stage.read("events.jsonl")?)] {
         for secret in [PASSWORD, &token, "never-verified"] {
             ensure!(!text.contains(secret), "{secret} is in the {what}");

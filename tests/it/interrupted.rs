@@ -17,6 +17,7 @@ use libtest_mimic::Trial;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
+use crate::events;
 use crate::migration::{spawn, usual, writes_of};
 use crate::stage::{PATIENT, Stage};
 use crate::support::{KillOnDrop, Operator, eventually, on_bed};
@@ -178,7 +179,11 @@ async fn stuck_detach(bed: &'static Bed) -> Result<()> {
         let status = &status["status"];
         ensure!(status["paused"] == true && status["phase"] == "MigratingPods", "{name}: {status:#}");
     }
-    let ended = stage.run("run", &["--order", "one-by-one", "--yes", "--detach-timeout", "5s"]).await?.expect_code(1);
+    let flags = ["--order", "one-by-one", "--yes", "--detach-timeout", "5s", "--events", "events.jsonl"];
+    let ended = stage.run("run", &flags).await?.expect_code(1);
+    let log = events::documented(&stage.operator.home().join("events.jsonl"))?;
+    let end = *events::of(&log, "end").last().context("an end")?;
+    ensure!(end["how"] == "stopped" && end["reason"].as_str().is_some_and(|it| it.contains(&volume)), "{end}");
     ensure!(ended.stderr.contains(&volume), "it names the volume: {}", ended.stderr);
     ensure!(ended.stderr.contains("sts-migrate run"), "it says what to type: {}", ended.stderr);
     ensure!(ended.stderr.contains("rollback"), "it says how to go back: {}", ended.stderr);

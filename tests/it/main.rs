@@ -12,6 +12,7 @@ mod bed;
 mod charts;
 mod cli;
 mod cutover;
+mod events;
 mod guide;
 mod interrupted;
 mod judge_proof;

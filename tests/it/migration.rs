@@ -13,6 +13,7 @@ use kube::{Api, Client, ResourceExt as _};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
+use crate::events;
 use crate::stage::{PATIENT, Stage};
 use crate::support::{KillOnDrop, Operator, on_bed};
 
@@ -65,8 +66,13 @@ async fn one_by_one(bed: &'static Bed) -> Result<()> {
 async fn together(bed: &'static Bed) -> Result<()> {
     let stage = Stage::new(bed, "together", usual(3)).await?;
     let case = stage.case().await?.ordered(Order::Together);
-    stage.run("run", &["--order", "together", "--yes", "--finalize"]).await?.expect_code(0);
+    let flags = ["--order", "together", "--yes", "--finalize", "--events", "events.jsonl"];
+    stage.run("run", &flags).await?.expect_code(0);
     ensure!(stage.ready_pods(Cluster::B).await? == 3);
+    let log = events::documented(&stage.operator.home().join("events.jsonl"))?;
+    ensure!(events::ends(&log) == ["completed"], "{log:?}");
+    let asked: Vec<&Value> = events::of(&log, "answer").into_iter().map(|it| &it["question"]).collect();
+    ensure!(asked == ["freeze", "allPods", "deleting"], "{asked:?}");
     stage.end(case.expecting(Expected::Finalized)).await
 }
 
@@ -183,7 +189,13 @@ async fn rolled_back(bed: &'static Bed, name: &str, until: &str, pause_after: Op
         arguments.extend(["--pause-after", ordinal]);
     }
     stage.run("run", &arguments).await?.expect_code(0);
-    let ended = stage.run("rollback", &["--yes"]).await?.expect_code(0);
+    let ended = stage.run("rollback", &["--yes", "--events", "events.jsonl"]).await?.expect_code(0);
+    let log = events::documented(&stage.operator.home().join("events.jsonl"))?;
+    ensure!(events::ends(&log) == ["rolledBack"], "{log:?}");
+    let begun = events::of(&log, "begin");
+    ensure!(begun.len() == 1 && begun[0]["direction"] == "back" && begun[0]["set"] == "web", "{begun:?}");
+    let answers = events::of(&log, "answer");
+    ensure!(answers.len() == 1 && answers[0]["question"] == "rollback", "{answers:?}");
     ensure!(stage.ready_pods(Cluster::A).await? == 2, "{}", ended.stderr);
     let set = stage.set(Cluster::A).await?.context("the set is back in A")?;
     let policy = set.spec.persistent_volume_claim_retention_policy.unwrap_or_default();

@@ -12,12 +12,13 @@ use bed::workload::{
 };
 use bed::{Bed, Cluster, ec2};
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{Namespace, ResourceQuota, Secret};
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, ResourceQuota, Secret};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use libtest_mimic::Trial;
 use serde_json::json;
 
+use crate::events;
 use crate::migration::writes_of;
 use crate::screen::Screen;
 use crate::support::{KillOnDrop, Operator, eventually, on_bed};
@@ -31,13 +32,13 @@ pub(crate) fn trials() -> Vec<Trial> {
         on_bed("move_volume::there_and_finalized", finalized),
         on_bed("move_volume::there_and_back", there_and_back),
         on_bed("move_volume::refuses_a_claim_in_use_and_waits_when_asked", in_use),
-        on_bed("move_volume::goes_on_from_an_empty_home_after_a_kill", killed),
-        on_bed("move_volume::pauses_when_the_claim_is_refused_and_resumes", refused_claim),
+        on_bed("move_volume::goes_back_or_on_from_an_empty_home_after_a_kill", killed),
+        on_bed("move_volume::pauses_when_the_claim_is_refused_and_goes_back_or_on", refused_claim),
         on_bed("move_volume::asks_before_deleting_and_keeps_others_out", asked),
         on_bed("move_volume::names_the_command_for_the_claims_of_a_set", of_a_set),
         on_bed("move_volume::wants_force_while_a_cron_job_names_it", cron_job),
-        on_bed("move_volume::moves_a_raw_device_to_a_class_and_namespace_of_another_name", block),
-        on_bed("move_volume::moves_an_in_tree_volume", in_tree),
+        on_bed("move_volume::moves_a_raw_device_to_a_class_and_namespace_of_another_name_and_back", block),
+        on_bed("move_volume::moves_an_in_tree_volume_back_and_for_good", in_tree),
         on_bed("move_volume::refuses_what_is_no_ebs_volume_and_names_what_was_meant", refusals),
     ]
 }
@@ -91,16 +92,18 @@ async fn there_and_back(bed: &'static Bed) -> Result<()> {
     let scene = Scene::new(bed, "back").await?;
     let case = scene.case().await?;
     let volume = volume_of(&scene.a, &scene.source, CLAIM).await?;
-    scene.run("move-volume", &["--yes"]).await?.expect_code(0);
+    let events = ["--yes", "--events", "events.jsonl"];
+    scene.run("move-volume", &events).await?.expect_code(0);
     scene.start(Cluster::B, "reader").await?;
     // B's pod is not taken its volume away.
-    let ended = scene.run("rollback", &["--yes", "--detach-timeout", "2s"]).await?.expect_code(1);
+    let hasty = [&events[..], &["--detach-timeout", "2s"]].concat();
+    let ended = scene.run("rollback", &hasty).await?.expect_code(1);
     ensure!(ended.stderr.contains("pod reader in the destination cluster"), "{}", ended.stderr);
     ensure!(scene.status().await?.0 == "Failed");
     let ended = scene.run("move-volume", &["--yes"]).await?.expect_code(4);
     ensure!(ended.stderr.contains("`sts-migrate rollback"), "{}", ended.stderr);
     scene.stop(Cluster::B, "reader").await?;
-    let ended = scene.run("rollback", &["--yes"]).await?.expect_code(0);
+    let ended = scene.run("rollback", &events).await?.expect_code(0);
     ensure!(ended.stderr.contains("rolled back: uploads lives in a/claim-back again"), "{}", ended.stderr);
     ensure!(scene.volumes(Cluster::B).await? == 0 && scene.claims(Cluster::B).get_opt(CLAIM).await?.is_none());
     ensure!(scene.policy(Cluster::A).await? == "Delete");
@@ -111,8 +114,15 @@ async fn there_and_back(bed: &'static Bed) -> Result<()> {
     // And forward again, in one go.
     scene.stop(Cluster::A, "again").await?;
     let case = scene.case().await?;
-    scene.run("move-volume", &["--yes", "--finalize"]).await?.expect_code(0);
+    scene.run("move-volume", &[&events[..], &["--finalize"]].concat()).await?.expect_code(0);
     ensure!(scene.volumes(Cluster::A).await? == 0);
+    let log = events::documented(&scene.operator.home().join("events.jsonl"))?;
+    ensure!(events::ends(&log) == ["reached", "stopped", "rolledBack", "completed"], "{log:?}");
+    let begun = events::of(&log, "begin");
+    ensure!(begun.iter().all(|it| it["claim"] == CLAIM && it["set"].is_null()), "{begun:?}");
+    ensure!(begun.iter().map(|it| &it["direction"]).eq(["forward", "back", "back", "forward"]), "{begun:?}");
+    let states = events::of(&log, "volume");
+    ensure!(states.iter().all(|it| it["volume"] == volume.as_str()) && !states.is_empty(), "{states:?}");
     scene.end(case.expecting(Expected::Finalized)).await
 }
 
@@ -148,9 +158,8 @@ async fn in_use(bed: &'static Bed) -> Result<()> {
     scene.end(case.expecting(Expected::Moved)).await
 }
 
-async fn killed(bed: &'static Bed) -> Result<()> {
-    let scene = Scene::new(bed, "killed").await?;
-    let case = scene.case().await?;
+/// Moves the claim and kills the tool as soon as the plan is in B.
+async fn kill(scene: &Scene) -> Result<()> {
     let mut command = scene.operator.command(scene.arguments("move-volume", &["--yes"]));
     let mut child = KillOnDrop(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
     let secrets: Api<Secret> = Api::namespaced(scene.b.clone(), &scene.destination);
@@ -161,8 +170,18 @@ async fn killed(bed: &'static Bed) -> Result<()> {
     .await?;
     child.0.kill()?;
     child.0.wait()?;
+    Ok(())
+}
+
+async fn killed(bed: &'static Bed) -> Result<()> {
+    let scene = Scene::new(bed, "killed").await?;
+    let case = scene.case().await?;
+    kill(&scene).await?;
     // An empty home: nothing of the first run is there but what the clusters keep.
     let operator = Operator::new(bed, &scene.tool)?;
+    scene.back(&operator, case).await?;
+    let case = scene.case().await?;
+    kill(&scene).await?;
     let ended = operator.run(scene.arguments("status", &[])).await?.expect_code(0);
     ensure!(ended.stdout.contains("claim uploads"), "{}", ended.stdout);
     operator.run(scene.arguments("move-volume", &["--yes"])).await?.expect_code(0);
@@ -197,6 +216,9 @@ async fn refused_claim(bed: &'static Bed) -> Result<()> {
     // Other choices than at first.
     let ended = scene.run("move-volume", &["--yes", "--force"]).await?.expect_code(2);
     ensure!(ended.stderr.contains("--force"), "{}", ended.stderr);
+    scene.back(&scene.operator, case).await?;
+    let case = scene.case().await?;
+    scene.run("move-volume", &["--yes"]).await?.expect_code(1);
     quotas.delete("none", &DeleteParams::default()).await?;
     scene.run("move-volume", &["--yes"]).await?.expect_code(0);
     ensure!(scene.status().await?.0 == "Finalizing");
@@ -216,10 +238,16 @@ async fn asked(bed: &'static Bed) -> Result<()> {
         other.run(scene.arguments(command, &["--yes"])).await?.expect_code(4);
     }
     ensure!(writes_of(bed, &second.user)? == [] as [String; 0], "the second one changed something");
+    let status = scene.whole_status().await?;
+    let holder = status["lockedBy"]["holder"].as_str().context("somebody is asked")?;
+    let process = screen.process().context("a process")?;
+    ensure!(holder.contains(&format!("(process {process})")), "{holder} is not process {process}");
+    ensure!(status["next"]["what"] == format!("{holder} is at work on it; look again"), "{status:#}");
     screen.type_line("yes")?;
     let said = screen.ends_with(1).await?;
     ensure!(said.contains("paused before deleting in the source cluster"), "{said}");
     ensure!(scene.volumes(Cluster::A).await? == 1);
+    ensure!(scene.whole_status().await?["lockedBy"].is_null(), "nobody is at work");
     // kill -9 at the question leaves the lock. On the same host the holder is known dead, and not waited for.
     let mut screen = Screen::open(&scene.operator, &scene.arguments("finalize", &[]))?;
     screen.wait_for("to delete; anything else pauses:").await?;
@@ -227,8 +255,31 @@ async fn asked(bed: &'static Bed) -> Result<()> {
     let operator = Operator::new(bed, &scene.tool)?;
     let mut screen = Screen::open(&operator, &scene.arguments("finalize", &[]))?;
     screen.wait_for("to delete; anything else pauses:").await?;
+    // Somebody else's PersistentVolume of the same volume: `Delete` in B would take it from them.
+    let twin = json!({
+        "apiVersion": "v1", "kind": "PersistentVolume",
+        "metadata": { "name": "claim-asked-twin" },
+        "spec": {
+            "accessModes": ["ReadWriteOnce"], "capacity": { "storage": "1Gi" }, "storageClassName": "none",
+            "persistentVolumeReclaimPolicy": "Retain",
+            "csi": { "driver": "ebs.csi.aws.com", "volumeHandle": volume_of(&scene.a, &scene.source, CLAIM).await? },
+        },
+    });
+    apply(&scene.a, twin).await?;
     screen.type_line(CLAIM)?;
-    screen.ends_with(0).await?;
+    let said = screen.ends_with(0).await?;
+    let kept = scene.volume(Cluster::B).await?.metadata.name.unwrap_or_default();
+    ensure!(said.contains("kept at Retain in the destination cluster"), "{said}");
+    ensure!(said.lines().any(|line| line == format!("  PersistentVolume {kept}")), "{said}");
+    ensure!(scene.policy(Cluster::B).await? == "Retain");
+    // What the person then does who was told.
+    Api::<PersistentVolume>::all(scene.a.clone()).delete("claim-asked-twin", &DeleteParams::default()).await?;
+    let original = json!({
+        "metadata": { "annotations": { "sts-migrate.io/reclaim-policy": null } },
+        "spec": { "persistentVolumeReclaimPolicy": "Delete" },
+    });
+    let volumes: Api<PersistentVolume> = Api::all(scene.b.clone());
+    volumes.patch(&kept, &PatchParams::default(), &Patch::Merge(original)).await?;
     ensure!(scene.volumes(Cluster::A).await? == 0);
     scene.end(case.expecting(Expected::Finalized)).await
 }
@@ -304,17 +355,29 @@ async fn block(bed: &'static Bed) -> Result<()> {
     let map = ["--yes", "--storage-class-map", "claim-block-old=claim-block-new"];
     let said = scene.refuses(3, &scene.arguments("move-volume", &map)).await?;
     ensure!(said.contains("PF-6 blocks: Namespace claim-block-made") && said.contains("--create-namespace"), "{said}");
-    let create = [&map[..], &["--create-namespace", "--finalize"]].concat();
+    let create = [&map[..], &["--create-namespace"]].concat();
     scene.run("move-volume", &create).await?.expect_code(0);
+    exists(Api::<Namespace>::all(scene.b.clone()), &scene.destination, PATIENT).await?;
+    // What an administrator puts into a namespace, and pods need.
+    namespace(&scene.b, &scene.destination).await?;
+    scene.start(Cluster::B, "reader").await?;
+    scene.stop(Cluster::B, "reader").await?;
+    scene.back(&scene.operator, case).await?;
+    exists(Api::<Namespace>::all(scene.b.clone()), &scene.destination, PATIENT).await?;
+    let claim = scene.claims(Cluster::A).get(CLAIM).await?.spec.context("a claim has a spec")?;
+    ensure!(claim.storage_class_name.as_deref() == Some("claim-block-old"));
+    scene.start(Cluster::A, "again").await?;
+    scene.stop(Cluster::A, "again").await?;
+
+    let case = scene.case().await?.with_class("claim-block-old", "claim-block-new");
+    scene.run("move-volume", &[&map[..], &["--finalize"]].concat()).await?.expect_code(0);
     let claim = scene.claims(Cluster::B).get(CLAIM).await?.spec.context("a claim has a spec")?;
     ensure!(claim.volume_mode.as_deref() == Some("Block"));
     ensure!(claim.storage_class_name.as_deref() == Some("claim-block-new"));
     ensure!(scene.policy(Cluster::B).await? == "Retain", "A's policy was Retain");
-    exists(Api::<Namespace>::all(scene.b.clone()), &scene.destination, PATIENT).await?;
-    namespace(&scene.b, &scene.destination).await?;
-    scene.start(Cluster::B, "reader").await?;
+    scene.start(Cluster::B, "last").await?;
     let volume = volume_of(&scene.b, &scene.destination, CLAIM).await?;
-    ensure!(scene.starts(&volume).await? == ["writer in a", "reader in b"]);
+    ensure!(scene.starts(&volume).await? == ["writer in a", "reader in b", "again in a", "last in b"]);
     remove_namespace(&scene.b, "claim-block-new").await?;
     scene.end(case.expecting(Expected::Finalized)).await
 }
@@ -351,10 +414,15 @@ async fn in_tree(bed: &'static Bed) -> Result<()> {
     ensure!(source.volume_handle == volume && source.driver == "ebs.csi.aws.com", "{source:?}");
     scene.start(Cluster::B, "reader").await?;
     scene.stop(Cluster::B, "reader").await?;
-    scene.run("rollback", &["--yes"]).await?.expect_code(0);
+    scene.back(&scene.operator, case).await?;
     scene.start(Cluster::A, "again").await?;
-    ensure!(scene.starts(&volume).await? == ["writer in a", "reader in b", "again in a"]);
-    scene.end(case.expecting(Expected::RolledBack)).await
+    scene.stop(Cluster::A, "again").await?;
+    let case = scene.case().await?;
+    scene.run("move-volume", &["--yes", "--finalize"]).await?.expect_code(0);
+    ensure!(scene.volumes(Cluster::A).await? == 0 && scene.claims(Cluster::A).get_opt(CLAIM).await?.is_none());
+    scene.start(Cluster::B, "last").await?;
+    ensure!(scene.starts(&volume).await? == ["writer in a", "reader in b", "again in a", "last in b"]);
+    scene.end(case.expecting(Expected::Finalized)).await
 }
 
 async fn refusals(bed: &'static Bed) -> Result<()> {
@@ -376,6 +444,7 @@ async fn refusals(bed: &'static Bed) -> Result<()> {
     .await?;
     let said = scene.refuses(3, &scene.arguments("move-volume", &["--yes", "--force"])).await?;
     ensure!(said.contains("PF-15 blocks: PersistentVolume claim-refused-local"), "{said}");
+    ensure!(said.matches(" blocks: ").count() == 1, "one message: {said}");
     let named = |name: &'static str| {
         let mut arguments = scene.arguments("move-volume", &["--yes"]);
         arguments.pop();

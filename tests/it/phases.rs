@@ -11,6 +11,7 @@ use kube::Api;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
+use crate::events;
 use crate::migration::{usual, writes_of};
 use crate::stage::{SET, Stage};
 use crate::support::{Ended, on_bed};
@@ -20,7 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         on_bed("phases::each_by_hand_in_its_turn_and_refused_out_of_it", by_hand),
         on_bed("phases::by_hand_and_by_run_until_mixed_with_the_canary", mixed),
         on_bed("phases::a_document_names_clusters_by_file_and_by_secret", document),
-        on_bed("phases::events_tell_a_run_from_begin_to_end", events),
+        on_bed("phases::events_tell_a_run_from_begin_to_end", told),
         on_bed("phases::bad_input_changes_nothing_and_names_the_nearest", bad_input),
     ]
 }
@@ -220,7 +221,7 @@ async fn document(bed: &'static Bed) -> Result<()> {
     stage.end(case.expecting(Expected::RolledBack)).await
 }
 
-async fn events(bed: &'static Bed) -> Result<()> {
+async fn told(bed: &'static Bed) -> Result<()> {
     let stage = Stage::new(bed, "events", usual(2)).await?;
     let case = stage.case().await?;
     let volumes = stage.workload.volumes(&stage.a).await?;
@@ -228,22 +229,9 @@ async fn events(bed: &'static Bed) -> Result<()> {
     stage.done("run", &[&flags[..], &["--pause-after", "0"]].concat()).await?;
     stage.done("run", &flags[2..]).await?;
     stage.done("finalize", &["--events", "events.jsonl"]).await?;
-    let text = fs::read_to_string(stage.operator.home().join("events.jsonl"))?;
-    let all: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-    let times: Vec<&str> = all.iter().filter_map(|it| it["time"].as_str()).collect();
-    ensure!(times.len() == all.len(), "every event has a time");
-    ensure!(times.is_sorted_by_key(|time| time.parse::<jiff::Timestamp>().ok()), "times run forward");
-    for event in &all {
-        let fields: Vec<&str> =
-            event.as_object().into_iter().flatten().map(|(name, _)| name.as_str()).skip(2).collect();
-        ensure!(
-            is_documented(event["event"].as_str().unwrap_or_default(), &fields),
-            "not in examples/events.md: {event}"
-        );
-    }
-    let of = |kind: &str| all.iter().filter(|it| it["event"] == kind).collect::<Vec<_>>();
-    let ends: Vec<&Value> = of("end").iter().map(|it| &it["how"]).collect();
-    ensure!(ends == ["pausedAfter", "reached", "completed"], "{ends:?}");
+    let all = events::documented(&stage.operator.home().join("events.jsonl"))?;
+    let of = |kind: &str| events::of(&all, kind);
+    ensure!(events::ends(&all) == ["pausedAfter", "reached", "completed"], "{:?}", events::ends(&all));
     ensure!(of("begin").iter().all(|it| it["set"] == SET && it["direction"] == "forward") && of("begin").len() == 3);
     // What was done, in its order; each once.
     let acts: Vec<String> = of("act")
@@ -302,12 +290,6 @@ async fn events(bed: &'static Bed) -> Result<()> {
             && commands.last() == Some(&(&json!(1), &json!("done")))
     );
     stage.end(case.expecting(Expected::Finalized)).await
-}
-
-/// Returns whether the table of events has this kind of event with all of these fields.
-fn is_documented(kind: &str, fields: &[&str]) -> bool {
-    let line = include_str!("../../examples/events.md").lines().find(|line| line.starts_with(&format!("| `{kind}` |")));
-    line.is_some_and(|line| fields.iter().all(|field| line.contains(&format!("`{field}`"))))
 }
 
 async fn bad_input(bed: &'static Bed) -> Result<()> {

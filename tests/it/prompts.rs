@@ -5,12 +5,17 @@ use bed::judge::{Case, Expected};
 use bed::workload::{USUAL_CLASS, Workload, remove_namespace};
 use bed::{Bed, Cluster, users};
 use libtest_mimic::Trial;
+use serde_json::json;
 
+use crate::events;
 use crate::screen::{CTRL_C, GO_ON, Screen};
 use crate::support::{Operator, on_bed};
 
 /// Name of the set that moves.
 const SET: &str = "web";
+
+/// Name of the file to which events go.
+const LOG: &str = "events.jsonl";
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -160,7 +165,7 @@ async fn no_order(bed: &'static Bed) -> Result<()> {
 
 async fn ctrl_c(bed: &'static Bed) -> Result<()> {
     let scene = Scene::put_up(bed, "prompts-interrupt").await?;
-    let mut screen = scene.screen("run", &["--create-namespace", "--order", "together"])?;
+    let mut screen = scene.screen("run", &["--create-namespace", "--order", "together", "--events", LOG])?;
     let question = screen.wait_for(GO_ON).await?;
     ensure!(question.contains("freeze: "), "{question}");
     // The terminal turns this into SIGINT.
@@ -169,7 +174,7 @@ async fn ctrl_c(bed: &'static Bed) -> Result<()> {
     ensure!(said.contains("interrupted: paused by SIGINT"), "{said}");
     ensure!(scene.phase().await? == "FreezingSource paused=true");
 
-    let mut screen = scene.screen("run", &[])?;
+    let mut screen = scene.screen("run", &["--events", LOG])?;
     screen.wait_for(GO_ON).await?;
     screen.type_line("y")?;
     let question = screen.wait_for(GO_ON).await?;
@@ -180,6 +185,9 @@ async fn ctrl_c(bed: &'static Bed) -> Result<()> {
     ensure!(said.contains("left behind: pods web-0, web-1 in the source cluster"), "{said}");
     ensure!(said.contains("the pods in the source cluster have no controller that would heal them"), "{said}");
     ensure!(scene.phase().await? == "MigratingPods paused=true");
+    let log = events::documented(&scene.operator.home().join(LOG))?;
+    let ends = events::of(&log, "end").into_iter().map(|it| (&it["how"], &it["reason"]));
+    ensure!(ends.eq([(&json!("interrupted"), &json!("SIGINT")), (&json!("declined"), &json!("allPods"))]), "{log:?}");
     scene.end(Expected::Midway).await
 }
 
@@ -187,7 +195,8 @@ async fn no_at_the_rollback(bed: &'static Bed) -> Result<()> {
     let scene = Scene::put_up(bed, "prompts-rollback").await?;
     let begin = ["--create-namespace", "--order", "one-by-one", "--yes", "--pause-after", "0"];
     scene.operator.run(scene.arguments("run", &begin)).await?.expect_code(0);
-    let mut screen = scene.screen("rollback", &[])?;
+    let events = ["--events", LOG];
+    let mut screen = scene.screen("rollback", &events)?;
     let question = screen.wait_for(GO_ON).await?;
     ensure!(question.contains("what the pods wrote in the destination stays on the volumes"), "{question}");
     ensure!(question.contains("pod web-0 in b/prompts-rollback stops"), "{question}");
@@ -196,10 +205,15 @@ async fn no_at_the_rollback(bed: &'static Bed) -> Result<()> {
     ensure!(said.contains("paused before the rollback"), "{said}");
     ensure!(said.contains("left behind: pod web-0 in the destination cluster"), "{said}");
 
-    let mut screen = scene.screen("rollback", &[])?;
+    let mut screen = scene.screen("rollback", &events)?;
     screen.wait_for(GO_ON).await?;
     screen.type_line("y")?;
     let said = screen.ends_with(0).await?;
     ensure!(said.contains("rolled back: web lives in a/prompts-rollback again"), "{said}");
+    let log = events::documented(&scene.operator.home().join(LOG))?;
+    ensure!(events::ends(&log) == ["declined", "rolledBack"], "{log:?}");
+    let answers = events::of(&log, "answer");
+    ensure!(answers.iter().all(|it| it["question"] == "rollback"), "{answers:?}");
+    ensure!(answers.iter().map(|it| &it["answer"]).eq(["no", "yes"]), "{answers:?}");
     scene.end(Expected::RolledBack).await
 }

@@ -81,6 +81,11 @@ impl Screen {
         Ok(Screen { child, keyboard, shown, reader, read: 0, _terminal: terminal.master })
     }
 
+    /// Returns the id of the process.
+    pub(crate) fn process(&self) -> Option<u32> {
+        self.child.process_id()
+    }
+
     /// Returns all that was shown so far.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.shown.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()

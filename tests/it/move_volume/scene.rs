@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use bed::facts::HistoryKind;
-use bed::judge::Case;
+use bed::judge::{Case, Expected};
 use bed::workload::{USUAL_CLASS, absent, apply, namespace, remove_namespace, until, volume_of};
 use bed::{Bed, Cluster, Tool, ec2, users};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
@@ -157,13 +157,19 @@ impl Scene {
         self.operator.run(self.arguments(command, more)).await
     }
 
-    /// Returns phase and pairs of the status, as a machine reads it.
-    pub(super) async fn status(&self) -> Result<(String, Value)> {
+    /// Returns the status, as a machine reads it.
+    pub(super) async fn whole_status(&self) -> Result<Value> {
         let ended = self.run("status", &["-o", "json"]).await?.expect_code(0);
         let document: Value = serde_json::from_str(&ended.stdout)?;
         ensure!(document["kind"].is_null() && document["spec"]["claimName"] == CLAIM, "{document:#}");
-        let phase = document["status"]["phase"].as_str().unwrap_or_default().to_owned();
-        Ok((phase, document["status"]["pairs"].get(0).cloned().unwrap_or_default()))
+        Ok(document["status"].clone())
+    }
+
+    /// Returns phase and pair of the status.
+    pub(super) async fn status(&self) -> Result<(String, Value)> {
+        let status = self.whole_status().await?;
+        let phase = status["phase"].as_str().unwrap_or_default().to_owned();
+        Ok((phase, status["pairs"].get(0).cloned().unwrap_or_default()))
     }
 
     /// Returns the PV of the claim on a side.
@@ -201,6 +207,14 @@ impl Scene {
         let after = writes_of(self.bed, &self.tool.user)?;
         ensure!(before == after, "{arguments:?} changed something: {after:?}");
         Ok(format!("{}{}", ended.stdout, ended.stderr))
+    }
+
+    /// Rolls back by any machine; the claim is A's alone again, as it was, and the judge is content.
+    pub(super) async fn back(&self, operator: &Operator, case: Case) -> Result<()> {
+        operator.run(self.arguments("rollback", &["--yes"])).await?.expect_code(0);
+        ensure!(self.volumes(Cluster::B).await? == 0 && self.claims(Cluster::B).get_opt(CLAIM).await?.is_none());
+        ensure!(self.status().await?.0 == "RolledBack");
+        case.expecting(Expected::RolledBack).assert_clean(self.bed).await
     }
 
     pub(super) async fn end(self, case: Case) -> Result<()> {
