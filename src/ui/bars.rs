@@ -75,8 +75,9 @@ impl Bars {
         }
         line.clone_into(&mut self.last);
         match &self.drawn {
-            Some(drawn) => drawn.all.suspend(|| write_line(line)),
-            None => write_line(line),
+            // One that is gone since (a lost connection) is none any more, and `suspend` would panic there.
+            Some(drawn) if std::io::stderr().is_terminal() => drawn.all.suspend(|| write_line(line)),
+            _ => write_line(line),
         }
     }
 

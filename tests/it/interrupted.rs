@@ -19,13 +19,14 @@ use serde_json::{Value, json};
 
 use crate::events;
 use crate::migration::{spawn, usual, writes_of};
+use crate::screen::Screen;
 use crate::stage::{PATIENT, Stage};
 use crate::support::{KillOnDrop, Operator, eventually, on_bed};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         on_bed("interrupted::another_machine_waits_for_the_lock_of_a_killed_run_and_fences", killed),
-        on_bed("interrupted::signals_and_a_detach_that_sticks_pause_there_and_back", stuck_detach),
+        on_bed("interrupted::signals_a_lost_terminal_and_a_detach_that_sticks_there_and_back", stuck_detach),
     ]
 }
 
@@ -189,9 +190,13 @@ async fn stuck_detach(bed: &'static Bed) -> Result<()> {
     ensure!(ended.stderr.contains("rollback"), "it says how to go back: {}", ended.stderr);
     let status = stage.run("status", &[]).await?.expect_code(0);
     ensure!(status.stdout.contains("Failed") && status.stdout.contains(&volume), "{}", status.stdout);
+    // Its terminal lost meanwhile, it goes on all the same.
+    let arguments = stage.arguments("run", &["--yes"]);
+    let mut child = Screen::lose(&stage.operator, &arguments, format!("wait for {volume} ")).await?;
     control.knobs(&stick(false)).await?;
     control.release(&volume).await?;
-    stage.run("run", &["--yes"]).await?.expect_code(0);
+    let status = eventually("the end without a terminal", PATIENT, async || Ok(child.try_wait()?)).await?;
+    ensure!(status.exit_code() == 0, "without its terminal: {status}");
     ensure!(stage.ready_pods(Cluster::B).await? == 2);
     case.clone().expecting(Expected::Moved).assert_clean(bed).await?;
 

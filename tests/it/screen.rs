@@ -23,6 +23,9 @@ const PATIENT: Duration = Duration::from_secs(180);
 /// Width of the terminal: no line that a test looks for is cut.
 const COLUMNS: u16 = 400;
 
+/// Size of the terminal.
+const SIZE: PtySize = PtySize { rows: 50, cols: COLUMNS, pixel_width: 0, pixel_height: 0 };
+
 /// A terminal in which the program runs.
 pub(crate) struct Screen {
     child: Box<dyn Child + Send + Sync>,
@@ -52,19 +55,46 @@ impl Screen {
     }
 
     fn of_operator(operator: &Operator, mut command: CommandBuilder) -> Result<Screen> {
-        command.env_clear();
-        for (name, value) in operator.environment() {
-            command.env(name, value);
-        }
-        command.cwd(operator.home());
+        as_operator(operator, &mut command);
         Screen::start(command)
+    }
+
+    /// Runs the shipped binary until it shows `words`, and takes its terminal away. No SIGHUP comes, as
+    /// for a program that was disowned: it only cannot write any more.
+    pub(crate) async fn lose(
+        operator: &Operator,
+        arguments: &[&str],
+        words: String,
+    ) -> Result<Box<dyn Child + Send + Sync>> {
+        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_sts-migrate"));
+        command.args(arguments);
+        as_operator(operator, &mut command);
+        command.set_controlling_tty(false);
+        let terminal = native_pty_system().openpty(SIZE)?;
+        let mut child = terminal.slave.spawn_command(command)?;
+        drop(terminal.slave);
+        let mut output = terminal.master.try_clone_reader()?;
+        let shown = tokio::task::spawn_blocking(move || {
+            let (mut shown, mut buffer) = (Vec::new(), [0; 4096]);
+            while let Ok(length @ 1..) = output.read(&mut buffer) {
+                shown.extend_from_slice(&buffer[..length]);
+                if String::from_utf8_lossy(&shown).contains(&words) {
+                    return Ok(());
+                }
+            }
+            Err(anyhow::anyhow!("no `{words}` in:\n{}", String::from_utf8_lossy(&shown)))
+        });
+        if let Err(missing) = shown.await? {
+            child.kill()?;
+            return Err(missing);
+        }
+        Ok(child)
     }
 
     /// Runs a command.
     pub(crate) fn start(mut command: CommandBuilder) -> Result<Screen> {
         command.env("TERM", "xterm");
-        let size = PtySize { rows: 50, cols: COLUMNS, pixel_width: 0, pixel_height: 0 };
-        let terminal = native_pty_system().openpty(size)?;
+        let terminal = native_pty_system().openpty(SIZE)?;
         let child = terminal.slave.spawn_command(command)?;
         drop(terminal.slave);
         let mut output = terminal.master.try_clone_reader()?;
@@ -153,6 +183,16 @@ impl Screen {
         ensure!(status.exit_code() == code, "{status}, not {code}; the screen shows:\n{}", self.text());
         Ok(self.text())
     }
+}
+
+/// Gives a command the operator's environment and home directory, and a kind of terminal.
+fn as_operator(operator: &Operator, command: &mut CommandBuilder) {
+    command.env_clear();
+    for (name, value) in operator.environment() {
+        command.env(name, value);
+    }
+    command.env("TERM", "xterm");
+    command.cwd(operator.home());
 }
 
 impl Drop for Screen {
