@@ -14,7 +14,7 @@ use libtest_mimic::Trial;
 use portable_pty::CommandBuilder;
 
 use crate::cli::subcommands;
-use crate::screen::{CTRL_C, Screen, lines};
+use crate::screen::{CTRL_C, Screen, lines, question};
 use crate::support::{Operator, alone, on_bed, turn};
 
 const README: &str = include_str!("../../README.md");
@@ -45,7 +45,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         on_bed("guide::what_readme_types_works_as_it_stands_there", typed),
         on_bed("guide::a_pause_says_what_readme_shows", paused),
-        alone("guide::the_sandbox_asks_and_shows", sandbox),
+        alone("guide::the_sandbox_asks_and_shows_what_readme_shows", sandbox),
         alone("guide::a_kept_sandbox_invites_to_what_works", kept),
         alone("guide::the_bench_measures_a_few_beside_a_runbook", bench),
         alone("guide::what_readme_builds_is_built_here_or_by_the_checks", || async { built() }),
@@ -174,14 +174,31 @@ fn cargo(line: &str) -> Result<Screen> {
     Screen::start(command)
 }
 
+/// Runs what README shows as recorded, with the answers that were given there: it must show the same again.
 async fn sandbox() -> Result<()> {
     let _turn = turn().await;
-    let shown = cargo(SANDBOX[0])?.agree(0).await?;
-    // The run that README shows is this one.
     let command = "$ sts-migrate run --src a --dst b -n shop --create-namespace web";
-    ensure!(shown.contains(command) && README.contains(command), "{shown}");
-    ensure!(shown.contains("completed: web lives in b/shop"), "{shown}");
-    ensure!(shown.contains("web-0 in cluster b starts to write; it found the volume with "), "{shown}");
+    let mut blocks = README.split("```console\n").filter_map(|rest| rest.split("\n```").next());
+    let recorded = blocks.find(|block| block.starts_with(command)).context("README shows no run")?;
+    let mut sandbox = cargo(SANDBOX[0])?;
+    for line in recorded.lines() {
+        if let Some((end, _)) = question(line) {
+            let (question, answer) = line.split_at(end);
+            sandbox.wait_for(question).await?;
+            sandbox.type_line(answer.trim())?;
+        }
+    }
+    let shown = lines(&sandbox.ends_with(0).await?);
+    let run = shown.iter().skip_while(|line| *line != command).take_while(|line| !line.is_empty());
+    let run: Vec<String> = run.map(|line| masked(line)).collect();
+    assert_eq!(
+        run,
+        recorded.lines().map(masked).collect::<Vec<_>>(),
+        "README does not show what is shown:\n{}",
+        shown.join("\n")
+    );
+    let found = |line: &String| line.contains("web-0 in cluster b starts to write; it found the volume with ");
+    ensure!(shown.iter().any(found), "{shown:#?}");
     Ok(())
 }
 

@@ -203,7 +203,7 @@ impl Drop for Screen {
 }
 
 /// Returns where a question ends, and the answer that goes on.
-fn question(text: &str) -> Option<(usize, String)> {
+pub(crate) fn question(text: &str) -> Option<(usize, String)> {
     const NAME: &str = "to delete; anything else pauses:";
     for (asked, answer) in [("order [1/2/q]:", "1"), ("[n]o and pause:", "y")] {
         if let Some(at) = text.find(asked) {
