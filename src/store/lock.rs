@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use anyhow::anyhow;
 use http::Method;
@@ -23,6 +23,10 @@ use crate::record::lease::{
 };
 use crate::record::{MANAGED_BY, MANAGED_BY_LABEL};
 use crate::world::{Kind, Object, Side};
+
+mod watched;
+
+use watched::{Moment, Watched, describe};
 
 /// How often another holder's Lease is looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -77,66 +81,12 @@ pub(crate) enum Gained {
     TakenOver,
 }
 
-/// A time by both clocks.
-#[derive(Clone, Copy, Debug)]
-struct Moment {
-    monotonic: Instant,
-    wall: SystemTime,
-}
-
-impl Moment {
-    fn now() -> Moment {
-        Moment { monotonic: Instant::now(), wall: SystemTime::now() }
-    }
-
-    fn elapsed(&self) -> Duration {
-        // A wall clock that was set back says nothing.
-        self.monotonic.elapsed().max(self.wall.elapsed().unwrap_or_default())
-    }
-}
-
 /// Our Lease in one cluster.
 #[derive(Clone, Debug)]
 struct Grip {
     uid: String,
     resource_version: String,
     renewed: Moment,
-}
-
-/// What was first seen of others' Leases. Any change since says that somebody is alive there, be it
-/// that the Lease was given back.
-#[derive(Default)]
-struct Watched {
-    sides: [Option<Seen>; 2],
-}
-
-struct Seen {
-    who: String,
-    version: String,
-    since: Moment,
-}
-
-impl Watched {
-    /// Returns since when a Lease was seen as it is, or who changed it.
-    fn see(&mut self, side: Side, lease: &Object) -> Result<Moment, String> {
-        let identity = lease.text("/spec/holderIdentity").unwrap_or_default();
-        let version = format!("{identity} {}", lease.text("/spec/renewTime").unwrap_or_default());
-        match &self.sides[side as usize] {
-            Some(seen) if seen.version == version => Ok(seen.since),
-            Some(seen) => Err(seen.who.clone()),
-            // Nobody's: whoever is there next is not somebody who was watched.
-            None if identity.is_empty() => Ok(Moment::now()),
-            None => {
-                let since = Moment::now();
-                self.sides[side as usize] = Some(Seen { who: describe(lease), version, since });
-                Ok(since)
-            }
-        }
-    }
-
-    fn take(&mut self, side: Side) -> Option<Seen> {
-        self.sides[side as usize].take()
-    }
 }
 
 struct Shared {
@@ -501,12 +451,6 @@ impl Shared {
     }
 }
 
-fn describe(lease: &Object) -> String {
-    let identity = lease.text("/spec/holderIdentity").unwrap_or_default();
-    Holder::parse(identity)
-        .map_or_else(|| identity.to_owned(), |holder| format!("{} (process {})", holder.who, holder.pid))
-}
-
 /// Returns the wall clock as Kubernetes' MicroTime; for people and for telling renewals apart only.
 fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
@@ -521,28 +465,5 @@ mod tests {
         let now = now();
         assert_eq!(now.len(), "2026-01-02T03:04:05.678901Z".len(), "{now}");
         assert!(now.parse::<jiff::Timestamp>().is_ok());
-    }
-
-    fn lease(holder: &str, renewed: &str) -> Object {
-        Object(json!({ "spec": { "holderIdentity": holder, "renewTime": renewed } }))
-    }
-
-    #[test]
-    fn a_lease_that_was_renewed_or_given_back_had_a_living_holder() {
-        for changed in [lease("other", "2"), lease("", "1"), lease("third", "1")] {
-            let mut watched = Watched::default();
-            assert!(watched.see(Side::Source, &lease("other", "1")).is_ok());
-            assert!(watched.see(Side::Source, &lease("other", "1")).is_ok());
-            assert!(watched.see(Side::Destination, &lease("", "1")).is_ok());
-            assert_eq!(watched.see(Side::Source, &changed).err().as_deref(), Some("other"));
-        }
-    }
-
-    #[test]
-    fn elapsed_is_the_larger_of_both_clocks() {
-        let slept = Moment { monotonic: Instant::now(), wall: SystemTime::now() - Duration::from_secs(3600) };
-        assert!(slept.elapsed() >= Duration::from_secs(3600));
-        let set_back = Moment { monotonic: Instant::now(), wall: SystemTime::now() + Duration::from_secs(3600) };
-        assert!(set_back.elapsed() < Duration::from_secs(1));
     }
 }
