@@ -415,7 +415,12 @@ fn log(verbose: u8) {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // Where would it say that stderr is gone? It would panic instead.
+        .log_internal_errors(false)
+        .init();
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

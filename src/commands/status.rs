@@ -38,7 +38,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     let mut flags = Spec { claim: args.claim.claim.clone(), ..Spec::default() };
     args.subject.fill(&mut flags);
-    let spec = spec(&args.subject, &flags)?;
+    let mut spec = spec(&args.subject, &flags)?;
     let typed = Typed::new(&context.program, &args.subject).with_claim(args.claim.claim.as_deref());
     let mut ui = Ui::new(Consent::default(), context.is_verbose);
     let mut shown = None;
@@ -51,6 +51,11 @@ pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
                     print(args.output.output, &seen.document, || seen.text)?;
                 }
                 shown = Some(seen.document);
+                // What is watched stays the same, whatever else begins or ends meanwhile.
+                match seen.subject {
+                    Subject::Claim => spec.claim = Some(seen.name),
+                    Subject::Set => spec.stateful_set_name = Some(seen.name),
+                }
                 if !args.watch || seen.has_ended {
                     return Ok(Exit::Done);
                 }
@@ -71,6 +76,8 @@ pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
 
 /// What one look showed.
 struct Seen {
+    subject: Subject,
+    name: String,
     document: Value,
     text: String,
     /// Whether it surely is over.
@@ -85,6 +92,8 @@ async fn seen(typed: &Typed, spec: &Spec, ui: &mut Ui) -> Result<Seen, Failure> 
     let plan = target.plan.as_ref();
     let here = Side::BOTH.map(|side| (opened.reference(side), opened.cluster(side).namespace.as_str()));
     Ok(Seen {
+        subject: target.subject,
+        name: target.name.clone(),
         document: status.document(target.subject, &target.name, here, plan),
         text: status.text(target.subject, &target.name, plan),
         has_ended: target.unread.is_empty() && target.record.as_ref().is_some_and(|record| !record.is_open()),

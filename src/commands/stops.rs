@@ -108,6 +108,14 @@ pub(super) fn advice(stop: &Stop, plan: &Plan, typed: &Typed, contexts: &Context
         Stop::Missing { side, kind, name } => Advice::pause(format!(
             "find out who removed {kind} {name} from the {side} cluster; its volume still exists"
         )),
+        Stop::SourceReplaced { kind, name, .. } => Advice {
+            can_go_back: false,
+            ..Advice::pause(format!(
+                "stop whoever makes it, save what it holds, then remove it: `{} delete {} {name}`",
+                kubectl(Side::Source),
+                kind.to_lowercase()
+            ))
+        },
         Stop::SourceChanged { .. } | Stop::SetChanged { .. } => Advice {
             exit: Exit::Failed,
             hints: vec![format!(
@@ -148,10 +156,9 @@ pub(super) fn advice(stop: &Stop, plan: &Plan, typed: &Typed, contexts: &Context
         Stop::VolumeLost { volume, .. } => {
             Advice::pause(format!("look at it: `aws ec2 describe-volumes --volume-ids {volume}`"))
         }
-        Stop::NodeNotReady { node, .. } => Advice::pause(format!(
-            "bring node {node} back: `{} describe node {node}`; nothing of this step was stopped",
-            kubectl(Side::Source)
-        )),
+        Stop::NodeNotReady { node, .. } => {
+            Advice::pause(format!("bring node {node} back: `{} describe node {node}`", kubectl(Side::Source)))
+        }
         Stop::WrongVolume { pod, .. } => Advice::pause(format!(
             "do not let it write: roll back, or look first: `{} describe pod {pod}`",
             kubectl(Side::Destination)

@@ -81,6 +81,8 @@ impl Typed {
         words.value("--before-pod-command", run.before_pod_command.as_deref());
         words.value("--verify-command", run.verify_command.as_deref());
         words.value("--cutover-command", run.cutover_command.as_deref());
+        let events = run.volumes.events.as_ref().map(|file| file.display().to_string());
+        words.value("--events", events.as_deref());
         for node in &run.volumes.accept_unclean_detach {
             words.value("--accept-unclean-detach", Some(node));
         }
@@ -212,15 +214,16 @@ mod tests {
             ready_timeout: "30m".parse().ok(),
             cutover_command: Some("./dns.sh web".into()),
             verify_command: Some("./count".into()),
-            volumes: VolumeRunArgs { yes: true, ..VolumeRunArgs::default() },
+            volumes: VolumeRunArgs { yes: true, events: Some("web.jsonl".into()), ..VolumeRunArgs::default() },
             ..RunArgs::default()
         };
         let mut typed = Typed::new("sts-migrate", &SubjectArgs::default()).with_choices(&choices).with_run(&run);
         typed.named(Subject::Set, "web");
-        let behaves = "--ready-timeout 30m --verify-command ./count --cutover-command './dns.sh web'";
+        let behaves =
+            "--ready-timeout 30m --verify-command ./count --cutover-command './dns.sh web' --events web.jsonl";
         assert_eq!(typed.beginning("run"), format!("sts-migrate run --create-namespace --force {behaves} web"));
         assert_eq!(typed.beginning("preflight"), "sts-migrate preflight --create-namespace --force web");
-        let back = "sts-migrate rollback --ready-timeout 30m --cutover-command './dns.sh web' web";
+        let back = "sts-migrate rollback --ready-timeout 30m --cutover-command './dns.sh web' --events web.jsonl web";
         assert_eq!(typed.command("rollback"), back, "nothing is verified on the way back");
         assert_eq!(typed.again("run"), format!("sts-migrate run {behaves} web --yes"));
         assert_eq!(typed.command("status"), "sts-migrate status web");

@@ -26,7 +26,7 @@ impl Decision<'_> {
         if self.record.outcome.is_none() {
             self.cutover_back()?;
             self.foreign_data()?;
-            self.broken_pairs_are_retained()?;
+            self.source_can_be_refilled()?;
             self.stop_destination()?;
             self.empty_destination()?;
             self.refill_source()?;
@@ -159,8 +159,7 @@ impl Decision<'_> {
     /// Returns whether a pod in B with the name of an ordinal's is our set's: its controller says so, or what
     /// it uses, should somebody have removed the set alone.
     fn is_our_pod(&self, pod: &Object, ordinal: &OrdinalPlan) -> Flow<bool> {
-        let set = present(self.world, Side::Destination, Kind::StatefulSet, &self.set.name)?;
-        if let (Some(set), Some(owner)) = (set, pod.controller()) {
+        if let (Some(set), Some(owner)) = (self.our_destination_set()?, pod.controller()) {
             return Ok(owner.uid == set.uid());
         }
         for volume in &ordinal.volumes {

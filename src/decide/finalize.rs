@@ -91,8 +91,8 @@ impl Decision<'_> {
             let Some(found) = present(self.world, side, kind, name)? else { continue };
             let before = if kind == Kind::PersistentVolume { &volume.volume_before } else { &volume.claim_before };
             if found.uid() != before.uid() {
-                let differences = vec![format!("uid is {}, not {}", found.uid(), before.uid())];
-                return Err(Next::Stop(Stop::SourceChanged { kind: kind.name(), name: name.to_owned(), differences }));
+                let difference = format!("uid is {}, not {}", found.uid(), before.uid());
+                return Err(Next::Stop(Stop::SourceReplaced { kind: kind.name(), name: name.to_owned(), difference }));
             }
             if let Some(volume) = present(self.world, side, Kind::PersistentVolume, &volume.source_volume_name)? {
                 let policy = volume.text("/spec/persistentVolumeReclaimPolicy").unwrap_or_default();

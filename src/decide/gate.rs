@@ -38,7 +38,8 @@ impl Decision<'_> {
                 after = after.max(since);
             }
         }
-        let after = all_listed(self.world, &Side::BOTH.map(|side| (side, Kind::Pod)), after)?;
+        let pods: Vec<(Side, Kind)> = users(leaving).iter().map(|side| (*side, Kind::Pod)).collect();
+        let after = all_listed(self.world, &pods, after)?;
         clear(user())?;
         let after = all_listed(self.world, &[(leaving, Kind::Node)], after)?;
         clear(reporter())?;
@@ -47,26 +48,16 @@ impl Decision<'_> {
         self.free(leaving, volumes, after, clock)
     }
 
-    /// (2): returns a pod that uses one of the claims. Going back, A's own pods are where they belong.
+    /// (2): returns a pod that uses one of the claims.
     pub(super) fn user(&self, leaving: Side, volumes: &[&VolumePlan]) -> Option<Condition> {
         let claims: BTreeSet<&str> = volumes.iter().map(|volume| volume.claim.as_str()).collect();
-        Side::BOTH.into_iter().find_map(|side| {
-            let is_at_home =
-                |pod: &Object| (side, leaving) == (Side::Source, Side::Destination) && self.is_planned(pod);
-            let mut pods = self.world.objects(side, Kind::Pod).filter(|pod| !pod.is_finished_pod());
+        users(leaving).iter().find_map(|side| {
+            let mut pods = self.world.objects(*side, Kind::Pod).filter(|pod| !pod.is_finished_pod());
             pods.find_map(|pod| {
-                if is_at_home(pod) {
-                    return None;
-                }
                 let claim = pod.claim_names().find(|claim| claims.contains(claim))?.to_owned();
-                Some(Condition::ClaimUnused { side, claim, pod: pod.name().to_owned() })
+                Some(Condition::ClaimUnused { side: *side, claim, pod: pod.name().to_owned() })
             })
         })
-    }
-
-    /// Returns whether a pod is the set's own by its name.
-    fn is_planned(&self, pod: &Object) -> bool {
-        self.set.ordinals.iter().any(|ordinal| self.set.pod_name(ordinal.ordinal) == pod.name())
     }
 
     /// (3): returns a node that reports one of the volumes in use.
@@ -146,6 +137,14 @@ impl Decision<'_> {
             }
             None => Ok(volume),
         }
+    }
+}
+
+/// Returns where pods may stand in the way: going back, those of A are where their volumes belong.
+fn users(leaving: Side) -> &'static [Side] {
+    match leaving {
+        Side::Source => &Side::BOTH,
+        Side::Destination => &[Side::Destination],
     }
 }
 

@@ -38,6 +38,8 @@ pub enum Stop {
     Missing { side: Side, kind: &'static str, name: String },
     /// A PV or claim of A is not what the plan says (TL-11).
     SourceChanged { kind: &'static str, name: String, differences: Vec<String> },
+    /// Going back or ending: a PV or claim of A is another one under the same name.
+    SourceReplaced { kind: &'static str, name: String, difference: String },
     /// The set in A changed since the plan was made.
     SetChanged { differences: Vec<String> },
     /// The set in A was deleted by somebody else.
@@ -134,6 +136,9 @@ impl std::fmt::Display for Stop {
                 write!(f, "{kind} {name} in the {side} cluster was changed: {}", differences.join("; "))
             }
             Stop::Missing { side, kind, name } => write!(f, "{kind} {name} is gone from the {side} cluster"),
+            Stop::SourceReplaced { kind, name, difference } => {
+                write!(f, "{kind} {name} in the source cluster is another one than was moved: {difference}")
+            }
             Stop::SourceChanged { kind, name, differences } => {
                 write!(f, "{kind} {name} in the source cluster is not what was planned: {}", differences.join("; "))
             }

@@ -1,6 +1,6 @@
 //! SIGINT, SIGTERM and SIGHUP: the first one pauses, a second one ends the process at once (TL-13).
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// Exit code of an interrupted process.
@@ -21,13 +21,16 @@ impl Signals {
         let (sender, caught) = watch::channel(None);
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        let mut hangup = signal(SignalKind::hangup())?;
+        // Not where whoever began this said that it shall not hear of it: `nohup`.
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let is_deaf = is_ignored(&status, SignalKind::hangup());
+        let mut hangup = if is_deaf { None } else { Some(signal(SignalKind::hangup())?) };
         tokio::spawn(async move {
             loop {
                 let name = tokio::select! {
                     _ = interrupt.recv() => "SIGINT",
                     _ = terminate.recv() => "SIGTERM",
-                    _ = hangup.recv() => "SIGHUP",
+                    () = heard(hangup.as_mut()) => "SIGHUP",
                 };
                 if sender.borrow().is_some() {
                     std::process::exit(INTERRUPTED);
@@ -50,5 +53,34 @@ impl Signals {
             // The listening task lives as long as the runtime.
             Err(_closed) => std::future::pending().await,
         }
+    }
+}
+
+async fn heard(signal: Option<&mut Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Reads from `/proc/PID/status` whether a signal is ignored.
+fn is_ignored(status: &str, signal: SignalKind) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    mask >> (signal.as_raw_value() - 1) & 1 == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hangup_that_is_ignored_stays_so() {
+        let status = "SigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000000440\n";
+        assert!(is_ignored(status, SignalKind::hangup()));
+        assert!(!is_ignored(status, SignalKind::interrupt()));
+        assert!(!is_ignored("", SignalKind::hangup()));
     }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::foreign_data;
 use crate::decide::facts::{listed, present, refresh};
 use crate::decide::freeze::gone;
 use crate::decide::prepare::RETAIN;
@@ -58,6 +59,12 @@ impl Decision<'_> {
         }
         if !is_standing {
             return Ok(());
+        }
+        if self.has_set()
+            && let Some(foreign) = present(self.world, Side::Destination, Kind::StatefulSet, &self.set.name)?
+        {
+            // Its pods run on what is ours, and it would make each again that is stopped.
+            return Err(foreign_data(Kind::StatefulSet, foreign));
         }
         if !keep.is_empty() {
             return Err(Next::Act { actions: keep, needs: None });

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::decide::facts::{fresh, present, refresh};
+use crate::decide::facts::{fresh, listed, present, refresh};
 use crate::decide::freeze::{gone, set_differences};
 use crate::decide::prepare::RETAIN;
 use crate::decide::{Action, Clock, Condition, Decision, Flow, Next, Step, Stop, Wait};
@@ -11,13 +11,15 @@ use crate::translate;
 use crate::world::{Kind, Object, Read, Side};
 
 impl Decision<'_> {
-    /// As soon as B lets go of it, A would delete the volume of a claim that is gone or about to go, if
-    /// somebody took `Retain` from its PV.
-    pub(super) fn broken_pairs_are_retained(&self) -> Flow<()> {
+    /// What would keep A from taking its volumes back is said before B is emptied. As soon as B lets go of
+    /// it, A would delete the volume of a claim that is gone or about to go, if somebody took `Retain` from
+    /// its PV.
+    pub(super) fn source_can_be_refilled(&self) -> Flow<()> {
         let side = Side::Source;
         for volume in self.set.volumes() {
             let found = present(self.world, side, Kind::PersistentVolume, &volume.source_volume_name)?;
             let claim = present(self.world, side, Kind::PersistentVolumeClaim, &volume.claim)?;
+            not_another(volume, found, claim)?;
             let is_whole = found.zip(claim).is_some_and(|(found, claim)| {
                 found.is_bound_to(claim) && !found.is_terminating() && !claim.is_terminating()
             });
@@ -57,20 +59,7 @@ impl Decision<'_> {
         let (claims, volumes) = (Kind::PersistentVolumeClaim, Kind::PersistentVolume);
         let found = present(self.world, side, volumes, &volume.source_volume_name)?;
         let claim = present(self.world, side, claims, &volume.claim)?;
-        if let Some(found) = found
-            && found.volume_id().as_ref() != Some(&volume.volume)
-        {
-            let differences = vec![format!("it names another volume than {}", volume.volume)];
-            let (kind, name) = (volumes.name(), found.name().to_owned());
-            return Err(Next::Stop(Stop::SourceChanged { kind, name, differences }));
-        }
-        if let Some(claim) = claim
-            && claim.text("/spec/volumeName").is_some_and(|name| name != volume.source_volume_name)
-        {
-            let differences = vec!["it uses another PersistentVolume".to_owned()];
-            let (kind, name) = (claims.name(), claim.name().to_owned());
-            return Err(Next::Stop(Stop::SourceChanged { kind, name, differences }));
-        }
+        not_another(volume, found, claim)?;
         let is_being_made = |found: &Object| self.is_marked(found) && found.uid() != volume.volume_before.uid();
         match (found, claim) {
             // Case 1: as it was.
@@ -118,6 +107,8 @@ impl Decision<'_> {
     /// A claim that a pod uses would not go (`kubernetes.io/pvc-protection`): nothing of a pair is deleted
     /// under a pod of A that never moved.
     fn unused_in_source(&self, volume: &VolumePlan) -> Flow<()> {
+        refresh(self.world, [Read::List(Side::Source, Kind::Pod)])?;
+        listed(self.world, Side::Source, Kind::Pod, 0)?;
         match self.user(Side::Source, &[volume]) {
             Some(on @ Condition::ClaimUnused { side: Side::Source, .. }) => {
                 let clock = Clock::Cluster { what: format!("claim {} unused", volume.claim) };
@@ -164,5 +155,22 @@ impl Decision<'_> {
                 Err(Next::Act { actions: vec![action], needs: None })
             }
         }
+    }
+}
+
+/// Stops when PV or claim of A have become others under the same names.
+fn not_another(volume: &VolumePlan, found: Option<&Object>, claim: Option<&Object>) -> Flow<()> {
+    let stop = |found: &Object, kind: Kind, difference: String| {
+        let (kind, name) = (kind.name(), found.name().to_owned());
+        Err(Next::Stop(Stop::SourceReplaced { kind, name, difference }))
+    };
+    if let Some(found) = found.filter(|found| found.volume_id().as_ref() != Some(&volume.volume)) {
+        return stop(found, Kind::PersistentVolume, format!("it names another volume than {}", volume.volume));
+    }
+    let uses_another =
+        |claim: &&Object| claim.text("/spec/volumeName").is_some_and(|name| name != volume.source_volume_name);
+    match claim.filter(uses_another) {
+        Some(claim) => stop(claim, Kind::PersistentVolumeClaim, "it uses another PersistentVolume".to_owned()),
+        None => Ok(()),
     }
 }

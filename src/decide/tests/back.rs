@@ -425,3 +425,61 @@ fn a_volume_on_its_way_home_is_waited_for_by_its_claim() {
     let Next::Wait(wait) = next else { panic!("no wait but {next:?}") };
     assert_eq!(wait.on.to_string(), format!("{volume} of claim data-web-0 to be attached in the source cluster"));
 }
+
+#[test]
+fn a_set_of_somebody_else_in_b_is_named_before_its_pods_are_stopped() {
+    let mut run = Run::new(fixtures::plan(2, 1), Goal::forward(Until::Swing));
+    run.end();
+    // `kubectl replace`, or somebody's own set of that name.
+    run.simulation.edit(Side::Destination, Kind::StatefulSet, fixtures::SET, |set| {
+        set["metadata"]["annotations"] = json!({});
+    });
+    run.goal = Goal::back();
+    let before = run.steps.len();
+    let stop = stop(run.end());
+    assert_eq!(stop, Stop::ForeignData { kind: "StatefulSet", name: fixtures::SET.to_owned() });
+    assert!(!run.steps[before..].contains(&Step::DeletePod), "{:?}", run.steps);
+}
+
+#[test]
+fn a_pod_of_a_that_uses_what_never_moved_is_no_reason_to_stay() {
+    let mut run = Run::new(fixtures::plan(2, 1), Goal::forward(Until::Freeze));
+    run.end();
+    let shell = json!({
+        "metadata": { "name": "shell", "namespace": "shop" },
+        "spec": { "volumes": [{ "name": "it", "persistentVolumeClaim": { "claimName": "data-web-1" } }] },
+        "status": { "phase": "Running" },
+    });
+    run.simulation.put(Side::Source, Kind::Pod, shell);
+    run.goal = Goal::back();
+    assert_eq!(run.end(), Next::Done(Done::RolledBack));
+}
+
+#[test]
+fn another_claim_in_a_is_met_before_b_is_emptied() {
+    let mut run = Run::new(fixtures::plan(1, 1), Goal::forward(Until::Swing));
+    run.end();
+    run.simulation.edit(Side::Source, Kind::PersistentVolumeClaim, "data-web-0", |claim| {
+        claim["spec"]["volumeName"] = json!("pvc-another");
+    });
+    run.goal = Goal::back();
+    let before = run.steps.len();
+    let stop = stop(run.end());
+    assert!(matches!(&stop, Stop::SourceReplaced { name, .. } if name == "data-web-0"), "{stop}");
+    let writes_only_records = run.steps[before..].iter().all(|step| *step == Step::WriteRecord);
+    assert!(writes_only_records, "{:?}", run.steps);
+}
+
+#[test]
+fn a_broken_pair_waits_for_pods_that_cannot_be_listed() {
+    let mut run = Run::new(fixtures::plan(1, 1), Goal::forward(Until::Freeze));
+    run.end();
+    let (name, _) = first_volume(&run.simulation.plan);
+    run.simulation.remove(Side::Source, Kind::PersistentVolume, &name);
+    run.goal = Goal::back();
+    let next = run.until(|next| matches!(next, Next::Wait(wait) if matches!(wait.on, Condition::ClaimUnused { .. })));
+    assert!(matches!(next, Next::Wait(_)), "web-0 uses the claim: {next:?}");
+    let world = without_pods(&run, Side::Source);
+    let next = decide(&run.simulation.plan, &run.simulation.pairs, &run.goal, &world);
+    assert!(!matches!(next, Next::Act { .. }), "{next:?}");
+}

@@ -105,9 +105,10 @@ pub(super) fn next(
             says("delete what is left in the source cluster, or go back", &["finalize", "rollback"])
         }
         Some(Until::Swing) => says("cut over, then finalize; or go back", &["run", "rollback"]),
-        Some(Until::Freeze) if record.verifying => {
-            says("move and verify the pods that are left with --verify-command, or go back", &["run", "rollback"])
-        }
+        Some(Until::Freeze) if record.verifying => Next {
+            what: "move and verify the pods that are left, or go back".to_owned(),
+            commands: vec![format!("{} --verify-command COMMAND", type_in("run")), type_in("rollback")],
+        },
         Some(Until::Freeze) => says("move the pods that are left, or go back", &["run", "rollback"]),
         Some(Until::Prepare) => says("freeze the source, or go back", &["run", "rollback"]),
         None if subject == Subject::Claim => says("move the claim, or go back", &["run", "rollback"]),

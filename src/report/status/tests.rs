@@ -119,7 +119,7 @@ fn what_is_up_and_not_verified_is_still_being_moved() {
     scene.record.verifying = true;
     let status = scene.status();
     assert_eq!(status.phase, Phase::MigratingPods);
-    assert!(status.next.what.contains("--verify-command"), "{}", status.next.what);
+    assert_eq!(status.next.commands, ["tool run --verify-command COMMAND", "tool rollback"]);
 }
 
 #[test]

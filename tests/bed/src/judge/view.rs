@@ -148,7 +148,8 @@ impl<'a> View<'a> {
             .writes()
             .filter(|event| event.cluster == cluster && event.is_about(resource, namespace, name))
             .collect();
-        writes.sort_by_key(|event| event.completed);
+        // As they arrived: what came of a create may be answered before that is.
+        writes.sort_by_key(|event| event.received);
         let before = self.case.before.get(cluster, resource, namespace, name);
         let since = self.case.since;
         let mut lives = Vec::new();
@@ -410,6 +411,17 @@ mod tests {
         made.write(3, "kcm", Cluster::A, "create", "pods", "a-space", "web-0", json!({}));
         assert_eq!(absent_since(&made, 2), Some(second(1)));
         assert_eq!(absent_since(&made, 4), None);
+    }
+
+    /// The scheduler binds what it has seen by its watch, before the answer to the create is complete.
+    #[test]
+    fn what_came_of_a_create_is_its_own_although_that_is_answered_later() {
+        let mut made = Made::new();
+        made.delete(1, Cluster::A, "pods", "a-space", "web-0");
+        made.write(3, "kcm", Cluster::A, "create", "pods", "a-space", "web-0", json!({})).completed = second(5);
+        let binding = made.write(4, "scheduler", Cluster::A, "create", "pods", "a-space", "web-0", json!({}));
+        binding.subresource = "binding".to_owned();
+        assert_eq!(absent_since(&made, 2), Some(second(1)));
     }
 
     #[test]
