@@ -63,8 +63,13 @@ impl Decision<'_> {
         if self.has_set()
             && let Some(foreign) = present(self.world, Side::Destination, Kind::StatefulSet, &self.set.name)?
         {
-            // Its pods run on what is ours, and it would make each again that is stopped.
-            return Err(foreign_data(Kind::StatefulSet, foreign));
+            let claims: Vec<&str> = self.set.volumes().map(|volume| volume.claim.as_str()).collect();
+            let mut pods = listed(self.world, Side::Destination, Kind::Pod, 0)?.objects();
+            let is_its = |pod: &Object| pod.controller().is_some_and(|owner| owner.uid == foreign.uid());
+            if pods.any(|pod| is_its(pod) && pod.claim_names().any(|claim| claims.contains(&claim))) {
+                // Its pods are on what is ours, and it would make each again that is stopped.
+                return Err(foreign_data(Kind::StatefulSet, foreign));
+            }
         }
         if !keep.is_empty() {
             return Err(Next::Act { actions: keep, needs: None });
