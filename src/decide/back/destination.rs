@@ -65,9 +65,8 @@ impl Decision<'_> {
         {
             let claims: Vec<&str> = self.set.volumes().map(|volume| volume.claim.as_str()).collect();
             let mut pods = listed(self.world, Side::Destination, Kind::Pod, 0)?.objects();
-            let is_its = |pod: &Object| pod.controller().is_some_and(|owner| owner.uid == foreign.uid());
-            if pods.any(|pod| is_its(pod) && pod.claim_names().any(|claim| claims.contains(&claim))) {
-                // Its pods are on what is ours, and it would make each again that is stopped.
+            if pods.any(|pod| pod.claim_names().any(|claim| claims.contains(&claim))) {
+                // They are or will be its own, and it would make each again that is stopped.
                 return Err(foreign_data(Kind::StatefulSet, foreign));
             }
         }
