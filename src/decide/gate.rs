@@ -38,8 +38,7 @@ impl Decision<'_> {
                 after = after.max(since);
             }
         }
-        let pods: Vec<(Side, Kind)> = users(leaving).iter().map(|side| (*side, Kind::Pod)).collect();
-        let after = all_listed(self.world, &pods, after)?;
+        let after = all_listed(self.world, &Side::BOTH.map(|side| (side, Kind::Pod)), after)?;
         clear(user())?;
         let after = all_listed(self.world, &[(leaving, Kind::Node)], after)?;
         clear(reporter())?;
