@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -220,7 +220,13 @@ async fn stuck_detach(bed: &'static Bed) -> Result<()> {
 /// Runs until it says `words`, sends a signal, and returns all that was said.
 async fn interrupted(stage: &Stage, words: &str, signal: Signal, name: &str) -> Result<String> {
     let log = stage.operator.home().join(name);
-    let mut command = stage.operator.command(stage.arguments("run", &["--order", "one-by-one", "--yes"]));
+    let program = stage.operator.command(stage.arguments("run", &["--order", "one-by-one", "--yes"]));
+    // Tests that run under `nohup` have SIGHUP ignored, and would hand that down.
+    let mut command = Command::new("/usr/bin/env");
+    command.arg("--default-signal=HUP").arg(program.get_program()).args(program.get_args()).env_clear();
+    command
+        .envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .current_dir(stage.operator.home());
     let mut child = KillOnDrop(command.stdout(Stdio::null()).stderr(fs::File::create(&log)?).spawn()?);
     let said = || fs::read_to_string(&log).context("read what it said");
     eventually(format!("`{words}`"), PATIENT, async || Ok(said()?.contains(words).then_some(())))
