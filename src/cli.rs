@@ -20,7 +20,7 @@ use crate::spec::{ClusterReference, Phase, Span, Spec};
 const EXIT_CODES: &str = "\
 Exit codes:
     0  done
-    1  failed or paused; a question answered `n`; `status` found no migration
+    1  failed or paused; a question answered `n`; `status` found no migration, or no answer
     2  usage: a wrong flag or document, or no terminal to ask on and no --yes
     3  preflight found something that blocks
     4  refused: locked by another run, an object of somebody else's, not the turn of this command
@@ -469,5 +469,13 @@ mod tests {
         assert_eq!(pair("gp2=gp3"), Ok(("gp2".into(), "gp3".into())));
         assert!(pair("gp2").is_err());
         assert!(pair("=gp3").is_err());
+    }
+
+    #[test]
+    fn the_exit_codes_are_those_of_the_readme() {
+        let codes = EXIT_CODES.lines().skip(1).filter_map(|line| line.trim().split_once("  "));
+        let rows: Vec<String> = codes.map(|(code, meaning)| format!("| {code} | {meaning} |")).collect();
+        let readme = include_str!("../README.md").lines().filter(|line| rows.iter().any(|row| row == line));
+        assert_eq!(readme.collect::<Vec<_>>(), rows);
     }
 }

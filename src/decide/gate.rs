@@ -5,8 +5,8 @@
 //! (1) pod gone ─▶ (2) no other pod in A or B on the claims ─▶ (3) no node lists it in volumesInUse
 //!     ─▶ (4) no VolumeAttachment names the PV ─▶ (5) EC2: available, no attachment, twice in a row
 //! ```
-//! It is passed only when volumes *leave* a side. On the way back A may hold some, or have pods that wait for
-//! them: that B has let go is then (1) to (4) in B, and EC2 naming an instance of A.
+//! It is passed only when volumes *leave* a side. On the way back A may hold some, or have the set's own pods
+//! wait for them: that B has let go of these is (1) to (4) in B, and EC2 naming an instance of A.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +24,13 @@ impl Decision<'_> {
         let claims = || volumes.iter().map(|volume| volume.claim.as_str()).collect::<Vec<_>>().join(", ");
         let clock = Clock::Detach { what: if pods.is_empty() { claims() } else { pods.join(", ") } };
         let clear = |in_the_way: Option<Condition>| match in_the_way {
-            Some(on) => Err(Next::Wait(Wait { on, clock: clock.clone(), poll: Vec::new() })),
+            Some(on) => {
+                // Of a pod of A going back, EC2 says whether the volume has come home.
+                let is_of_a = matches!(on, Condition::ClaimUnused { side: Side::Source, .. });
+                let asks = leaving == Side::Destination && is_of_a;
+                let poll = if asks { vec![super::Read::Volumes(ids(volumes))] } else { Vec::new() };
+                Err(Next::Wait(Wait { on, clock: clock.clone(), poll }))
+            }
             None => Ok(()),
         };
         let user = || self.user(leaving, volumes);
@@ -47,16 +53,31 @@ impl Decision<'_> {
         self.free(leaving, volumes, after, clock)
     }
 
-    /// (2): returns a pod that uses one of the claims.
+    /// (2): returns a pod that uses one of the claims. Going back, A's own pods are where they belong, and so
+    /// is whoever uses what A holds.
     pub(super) fn user(&self, leaving: Side, volumes: &[&VolumePlan]) -> Option<Condition> {
-        let claims: BTreeSet<&str> = volumes.iter().map(|volume| volume.claim.as_str()).collect();
-        users(leaving).iter().find_map(|side| {
-            let mut pods = self.world.objects(*side, Kind::Pod).filter(|pod| !pod.is_finished_pod());
-            pods.find_map(|pod| {
+        Side::BOTH.into_iter().find_map(|side| {
+            let is_home = side == Side::Source && leaving == Side::Destination;
+            let in_the_way = volumes.iter().filter(|volume| !is_home || !self.is_home(leaving, &volume.volume));
+            let claims: BTreeSet<&str> = in_the_way.map(|volume| volume.claim.as_str()).collect();
+            let pods = self.world.objects(side, Kind::Pod).filter(|pod| !pod.is_finished_pod());
+            pods.filter(|pod| !is_home || !self.is_planned(pod)).find_map(|pod| {
                 let claim = pod.claim_names().find(|claim| claims.contains(claim))?.to_owned();
-                Some(Condition::ClaimUnused { side: *side, claim, pod: pod.name().to_owned() })
+                Some(Condition::ClaimUnused { side, claim, pod: pod.name().to_owned() })
             })
         })
+    }
+
+    /// Returns whether a pod has the name of one of the set's.
+    fn is_planned(&self, pod: &Object) -> bool {
+        self.set.ordinals.iter().any(|ordinal| self.set.pod_name(ordinal.ordinal) == pod.name())
+    }
+
+    /// Returns whether A holds a volume that goes back, be it to go or to come: it cannot be B's, and is A's
+    /// own to see to.
+    fn is_home(&self, leaving: Side, volume: &VolumeId) -> bool {
+        let home = Side::Source;
+        leaving != home && [Holder::Side(home), Holder::Moving(home)].contains(&self.world.holder(volume))
     }
 
     /// (3): returns a node that reports one of the volumes in use.
@@ -97,11 +118,7 @@ impl Decision<'_> {
     fn free(&self, leaving: Side, planned: &[&VolumePlan], after: Seq, clock: Clock) -> Flow<()> {
         let mut ids = ids(planned);
         volumes(self.world, &ids, after)?;
-        if leaving == Side::Destination {
-            // Attached to A, be it to go or to come: it cannot be B's, and A's own to see to.
-            let home = Side::Source;
-            ids.retain(|id| ![Holder::Side(home), Holder::Moving(home)].contains(&self.world.holder(id)));
-        }
+        ids.retain(|id| !self.is_home(leaving, id));
         let mut once = false;
         for id in &ids {
             let Some(facts) = self.world.volumes.get(id) else { continue };
@@ -136,14 +153,6 @@ impl Decision<'_> {
             }
             None => Ok(volume),
         }
-    }
-}
-
-/// Returns where pods may stand in the way: going back, those of A are where their volumes belong.
-fn users(leaving: Side) -> &'static [Side] {
-    match leaving {
-        Side::Source => &Side::BOTH,
-        Side::Destination => &[Side::Destination],
     }
 }
 

@@ -180,14 +180,24 @@ async fn stuck_detach(bed: &'static Bed) -> Result<()> {
         let status = &status["status"];
         ensure!(status["paused"] == true && status["phase"] == "MigratingPods", "{name}: {status:#}");
     }
+    // As under `nohup`: a hangup is nothing, and it ends for another reason.
     let flags = ["--order", "one-by-one", "--yes", "--detach-timeout", "5s", "--events", "events.jsonl"];
-    let ended = stage.run("run", &flags).await?.expect_code(1);
+    let file = stage.operator.home().join("deaf");
+    let mut deaf = hearing(&stage, "--ignore-signal=HUP", &flags);
+    let mut deaf = KillOnDrop(deaf.stdout(Stdio::null()).stderr(fs::File::create(&file)?).spawn()?);
+    let said = || fs::read_to_string(&file).context("read what it said");
+    let waits = format!("wait for {volume} ");
+    eventually(&waits, PATIENT, async || Ok(said()?.contains(&waits).then_some(()))).await?;
+    kill_process(Pid::from_child(&deaf.0), Signal::HUP)?;
+    let status = eventually("its end", PATIENT, async || Ok(deaf.0.try_wait()?)).await?;
+    let said = said()?;
+    ensure!(status.code() == Some(1) && said.contains("error: paused: waited 5 s for "), "{status}: {said}");
     let log = events::documented(&stage.operator.home().join("events.jsonl"))?;
     let end = *events::of(&log, "end").last().context("an end")?;
     ensure!(end["how"] == "stopped" && end["reason"].as_str().is_some_and(|it| it.contains(&volume)), "{end}");
-    ensure!(ended.stderr.contains(&volume), "it names the volume: {}", ended.stderr);
-    ensure!(ended.stderr.contains("sts-migrate run"), "it says what to type: {}", ended.stderr);
-    ensure!(ended.stderr.contains("rollback"), "it says how to go back: {}", ended.stderr);
+    ensure!(said.contains(&volume), "it names the volume: {said}");
+    ensure!(said.contains("sts-migrate run"), "it says what to type: {said}");
+    ensure!(said.contains("rollback"), "it says how to go back: {said}");
     let status = stage.run("status", &[]).await?.expect_code(0);
     ensure!(status.stdout.contains("Failed") && status.stdout.contains(&volume), "{}", status.stdout);
     // Its terminal lost meanwhile, it goes on all the same.
@@ -220,13 +230,8 @@ async fn stuck_detach(bed: &'static Bed) -> Result<()> {
 /// Runs until it says `words`, sends a signal, and returns all that was said.
 async fn interrupted(stage: &Stage, words: &str, signal: Signal, name: &str) -> Result<String> {
     let log = stage.operator.home().join(name);
-    let program = stage.operator.command(stage.arguments("run", &["--order", "one-by-one", "--yes"]));
     // Tests that run under `nohup` have SIGHUP ignored, and would hand that down.
-    let mut command = Command::new("/usr/bin/env");
-    command.arg("--default-signal=HUP").arg(program.get_program()).args(program.get_args()).env_clear();
-    command
-        .envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))))
-        .current_dir(stage.operator.home());
+    let mut command = hearing(stage, "--default-signal=HUP", &["--order", "one-by-one", "--yes"]);
     let mut child = KillOnDrop(command.stdout(Stdio::null()).stderr(fs::File::create(&log)?).spawn()?);
     let said = || fs::read_to_string(&log).context("read what it said");
     eventually(format!("`{words}`"), PATIENT, async || Ok(said()?.contains(words).then_some(())))
@@ -238,4 +243,14 @@ async fn interrupted(stage: &Stage, words: &str, signal: Signal, name: &str) -> 
     ensure!(status.code() == Some(130), "{name}: {status}: {said}");
     ensure!(said.contains(&format!("interrupted: paused by {name}")), "{said}");
     Ok(said)
+}
+
+/// Returns a run in whose process SIGHUP is what `env` makes of it.
+fn hearing(stage: &Stage, how: &str, flags: &[&str]) -> Command {
+    let program = stage.operator.command(stage.arguments("run", flags));
+    let mut command = Command::new("/usr/bin/env");
+    command.arg(how).arg(program.get_program()).args(program.get_args()).env_clear();
+    command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.current_dir(stage.operator.home()).stdin(Stdio::null());
+    command
 }

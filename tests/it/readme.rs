@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
 use sts_migrate::checks::rights::rules;
 use sts_migrate::world::Side;
@@ -19,7 +19,6 @@ pub(crate) fn trials() -> Vec<Trial> {
         alone("readme::the_rights_in_the_example_are_those_that_preflight_asks_for", || async { rights() }),
         alone("readme::the_checks_before_a_change_are_those_that_readme_names", || async { checks() }),
         alone("readme::the_schema_in_the_example_is_the_printed_one", || async { schema() }),
-        alone("readme::its_exit_codes_are_those_of_the_help", || async { exit_codes() }),
     ]
 }
 
@@ -58,17 +57,6 @@ fn checks() -> Result<()> {
     ensure!(!steps.is_empty(), ".ci/run has no steps");
     for step in steps {
         ensure!(README.contains(step), "README does not name `{step}`");
-    }
-    Ok(())
-}
-
-fn exit_codes() -> Result<()> {
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_sts-migrate")).arg("--help").output()?;
-    let help = String::from_utf8(output.stdout)?;
-    let codes = help.split_once("Exit codes:").context("no exit codes in --help")?.1;
-    for line in codes.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let (code, meaning) = line.split_once("  ").context("a code and its meaning")?;
-        ensure!(README.contains(&format!("| {code} | {meaning} |")), "README does not say: {code} {meaning}");
     }
     Ok(())
 }

@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use super::foreign_data;
-use crate::decide::facts::{listed, present, refresh};
+use crate::decide::facts::{listed, present, refresh, volumes};
 use crate::decide::freeze::gone;
+use crate::decide::gate::ids;
 use crate::decide::prepare::RETAIN;
 use crate::decide::{Action, Decision, Flow, Next, Step};
 use crate::plan::{MIGRATION_ANNOTATION, VolumePlan};
@@ -125,6 +126,7 @@ impl Decision<'_> {
         if all.is_empty() {
             return Ok(());
         }
+        volumes(self.world, &ids(&all), 0)?;
         let pods: Vec<String> = self.set.ordinals.iter().map(|ordinal| self.set.pod_name(ordinal.ordinal)).collect();
         self.gate(Side::Destination, &pods, &all)
     }

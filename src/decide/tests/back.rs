@@ -456,6 +456,27 @@ fn a_pod_of_a_that_uses_what_never_moved_is_no_reason_to_stay() {
 }
 
 #[test]
+fn a_pod_of_a_on_what_the_destination_lets_go_of_is_waited_for_until_a_has_it() {
+    let mut run = Run::new(fixtures::plan(1, 1), Goal::forward(Until::Swing));
+    run.end();
+    let shell = json!({
+        "metadata": { "name": "shell", "namespace": "shop" },
+        "spec": { "volumes": [{ "name": "it", "persistentVolumeClaim": { "claimName": "data-web-0" } }] },
+        "status": { "phase": "Pending" },
+    });
+    run.simulation.put(Side::Source, Kind::Pod, shell);
+    run.held.push(Move::StartPod(Side::Source, "shell".to_owned()));
+    run.goal = Goal::back();
+    let next = run.end();
+    let Next::Wait(wait) = next else { panic!("{next:?}") };
+    assert!(matches!(&wait.on, Condition::ClaimUnused { side: Side::Source, pod, .. } if pod == "shell"), "{wait:?}");
+    assert_eq!(wait.poll, [Read::Volumes(vec![volume(&run, 0).volume])], "EC2 has no watch");
+    assert!(run.simulation.get(Side::Source, Kind::StatefulSet, fixtures::SET).is_none());
+    run.simulation.volumes.insert(volume(&run, 0).volume, Place::Attached(Side::Source));
+    assert!(matches!(run.next(), Next::Act { .. }), "A has it: {:?}", run.next());
+}
+
+#[test]
 fn another_claim_in_a_is_met_before_b_is_emptied() {
     let mut run = Run::new(fixtures::plan(1, 1), Goal::forward(Until::Swing));
     run.end();

@@ -217,7 +217,6 @@ fn record_name(plan: &Plan) -> String {
 
 fn explore(model: Migration) {
     let checker = model.checker().threads(2).spawn_bfs().join();
-    println!("{} states, {} unique", checker.state_count(), checker.unique_state_count());
     for (name, path) in checker.discoveries() {
         if checker
             .model()
