@@ -11,7 +11,7 @@ use std::fmt;
 pub(crate) enum Exit {
     /// What was asked for is done.
     Done,
-    /// Failed or paused; a question answered `n`; `status` found no migration.
+    /// Failed or paused; a question answered `n`; `status` found no migration, or no answer.
     Failed,
     /// The command line or the document makes no sense, or asks without a terminal.
     Usage,

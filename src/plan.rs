@@ -25,6 +25,9 @@ pub const MIGRATION_ANNOTATION: &str = "sts-migrate.io/migration";
 /// Annotation on PVs of both sides: the reclaim policy that A's PV had, restored at the end.
 pub const RECLAIM_POLICY_ANNOTATION: &str = "sts-migrate.io/reclaim-policy";
 
+/// The only reclaim policy under which data outlives objects (I-2).
+pub(crate) const RETAIN: &str = "Retain";
+
 /// Version of the stored plan; a reader refuses a larger one.
 pub const PLAN_VERSION: u32 = 1;
 

@@ -12,9 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::facts::{fresh, listed, present, volumes};
 use super::gate::ids;
 use super::ours::{Ownership, ownership};
-use super::prepare::RETAIN;
 use super::{Clock, Command, Condition, Decision, Done, Flow, Next, Stop, Wait, records};
-use crate::plan::{OrdinalPlan, VolumePlan};
+use crate::plan::{OrdinalPlan, RETAIN, VolumePlan};
 use crate::record::{Cutover, Outcome};
 use crate::world::{Holder, Kind, Object, Read, Side};
 

@@ -9,9 +9,8 @@ use serde_json::{Value, json};
 use super::facts::{fresh, listed, present, refresh, volumes};
 use super::freeze::gone;
 use super::gate::ids;
-use super::prepare::RETAIN;
 use super::{Action, Clock, Condition, Confirmation, Decision, Done, Flow, Next, Step, Stop, Wait, records};
-use crate::plan::{MIGRATION_ANNOTATION, RECLAIM_POLICY_ANNOTATION, VolumePlan};
+use crate::plan::{MIGRATION_ANNOTATION, RECLAIM_POLICY_ANNOTATION, RETAIN, VolumePlan};
 use crate::record::Outcome;
 use crate::world::{Holder, Kind, Object, Read, Side};
 

@@ -12,12 +12,9 @@ use serde_json::json;
 use super::facts::{listed, present};
 use super::ours::{Ownership, ownership};
 use super::{Action, Clock, Condition, Decision, Flow, Next, Step, Stop, Wait};
-use crate::plan::{MIGRATION_ANNOTATION, RECLAIM_POLICY_ANNOTATION, VolumePlan};
+use crate::plan::{MIGRATION_ANNOTATION, RECLAIM_POLICY_ANNOTATION, RETAIN, VolumePlan};
 use crate::translate;
 use crate::world::{Kind, Object, Side};
-
-/// The only reclaim policy under which data outlives objects (I-2).
-pub(super) const RETAIN: &str = "Retain";
 
 impl Decision<'_> {
     pub(super) fn prepare(&self) -> Flow<()> {

@@ -14,11 +14,10 @@ use serde_json::json;
 
 use super::facts::{CLUSTER_NAMESPACE, listed, present, refresh, volumes};
 use super::gate::{attached_volume, ids};
-use super::prepare::RETAIN;
 use super::{
     Action, Clock, Command, Condition, Confirmation, Decision, Done, Flow, Next, Step, Stop, Verb, Wait, records,
 };
-use crate::plan::{Order, OrdinalPlan, VolumePlan};
+use crate::plan::{Order, OrdinalPlan, RETAIN, VolumePlan};
 use crate::world::{AttachmentState, Holder, Kind, Object, Read, Side, VolumeId};
 
 impl Decision<'_> {

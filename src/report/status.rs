@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::plan::Plan;
+use crate::plan::{MIGRATION_ANNOTATION, Plan, RETAIN};
 use crate::record::lease::Holder as LeaseHolder;
 use crate::record::{Direction, LastFailure, Record, Subject, in_force, stem};
 use crate::report::{Address, addresses, count, left_lines, names};
@@ -146,6 +146,7 @@ pub(crate) fn needed(plan: Option<&Plan>, subject: Subject, name: &str) -> Vec<R
         reads.push(Read::List(side, Kind::Node));
     }
     if let Some(plan) = plan {
+        reads.push(Read::List(Side::Source, Kind::PersistentVolume));
         for service in plan.sets.iter().flat_map(|set| &set.services) {
             reads.push(Read::Get(Side::Destination, service.kind(), service.before.name().to_owned()));
         }
@@ -430,10 +431,53 @@ fn remarks(plan: Option<&Plan>, record: Option<&Record>, world: &World, stem: &s
                     .to_owned(),
             );
         }
+        if !is_done {
+            remarks.extend(not_retained(plan, world));
+        }
         let unread = plan.volumes().filter(|volume| world.holder(&volume.volume) == Holder::Unknown).count();
         if unread > 0 {
             remarks.push(format!("EC2 did not say who holds {}", count(unread, "volume")));
         }
+    }
+    remarks
+}
+
+/// Returns a warning for each PersistentVolume of A that was set to `Retain` for this migration and is not now.
+///
+/// Nothing else would tell in time: EC2 deletes no volume that is attached, A's provisioner tries again and
+/// again, and the first restart in B gives it the moment.
+fn not_retained(plan: &Plan, world: &World) -> Vec<String> {
+    let side = Side::Source;
+    let mut remarks = Vec::new();
+    let mut unknown = 0;
+    for volume in plan.volumes() {
+        let name = volume.volume_name(side);
+        let found = match world.get(side, Kind::PersistentVolume, name) {
+            Answer::Present { object, .. } => object,
+            Answer::Unknown(_) => {
+                unknown += 1;
+                continue;
+            }
+            Answer::Absent { .. } | Answer::Unread => continue,
+        };
+        let is_ours = found.annotation(MIGRATION_ANNOTATION) == Some(&plan.mark());
+        let policy = found.text("/spec/persistentVolumeReclaimPolicy").unwrap_or_default();
+        if is_ours && policy != RETAIN {
+            remarks.push(format!(
+                "somebody set PersistentVolume {name} in the {side} cluster to {policy}: when its claim goes, {} goes \
+                 with all its data, wherever it is used; at once: `kubectl --context {} patch pv {name} -p \
+                 '{{\"spec\":{{\"persistentVolumeReclaimPolicy\":\"{RETAIN}\"}}}}'`",
+                volume.volume,
+                plan.place(side).context,
+            ));
+        }
+    }
+    if unknown > 0 {
+        let whose = if unknown == 1 { "its claim" } else { "their claims" };
+        remarks.push(format!(
+            "it is not known whether {} in the {side} cluster would outlive {whose}: no answer",
+            count(unknown, "PersistentVolume")
+        ));
     }
     remarks
 }

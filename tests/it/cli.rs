@@ -163,7 +163,7 @@ fn exit_codes() -> Result<()> {
         codes,
         "
     0  done
-    1  failed or paused; a question answered `n`; `status` found no migration
+    1  failed or paused; a question answered `n`; `status` found no migration, or no answer
     2  usage: a wrong flag or document, or no terminal to ask on and no --yes
     3  preflight found something that blocks
     4  refused: locked by another run, an object of somebody else's, not the turn of this command

@@ -21,6 +21,7 @@ mod migration;
 mod move_volume;
 mod node;
 mod phases;
+mod place;
 mod preflight;
 mod prompts;
 mod readiness;

@@ -7,7 +7,7 @@ use bed::{Bed, Cluster};
 use k8s_openapi::api::core::v1::Pod;
 use libtest_mimic::Trial;
 
-use crate::node::{Place, SOON, is_ready};
+use crate::place::{Place, SOON, is_ready};
 use crate::support::on_bed;
 
 pub(crate) fn trials() -> Vec<Trial> {

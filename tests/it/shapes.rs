@@ -15,7 +15,7 @@ use kube::{Api, Client};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::node::SOON;
+use crate::place::{SOON, is_ready};
 use crate::screen::{GO_ON, Screen};
 use crate::support::{Ended, Operator, on_bed};
 
@@ -183,7 +183,7 @@ async fn writer_and_readers(bed: &'static Bed) -> Result<()> {
     // What the writer's departure does to the readers is said, and a person goes on all the same.
     let pods: Api<Pod> = Api::namespaced(scene.a.clone(), &scene.namespace);
     for pod in sets[1].pods() {
-        until(pods.clone(), &pod, SOON, "unready", |pod| pod.is_some_and(|pod| !crate::node::is_ready(pod))).await?;
+        until(pods.clone(), &pod, SOON, "unready", |pod| pod.is_some_and(|pod| !is_ready(pod))).await?;
     }
     let readers = scene.mover(&sets[1]).await?.beside("writer");
     let said = readers.run("run", &["--order", "together", "--yes"]).await?.expect_code(3).stderr;

@@ -6,9 +6,8 @@ use super::foreign_data;
 use crate::decide::facts::{listed, present, refresh, volumes};
 use crate::decide::freeze::gone;
 use crate::decide::gate::ids;
-use crate::decide::prepare::RETAIN;
 use crate::decide::{Action, Decision, Flow, Next, Step};
-use crate::plan::{MIGRATION_ANNOTATION, VolumePlan};
+use crate::plan::{MIGRATION_ANNOTATION, RETAIN, VolumePlan};
 use crate::world::{Kind, Object, Read, Side};
 
 impl Decision<'_> {

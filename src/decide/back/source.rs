@@ -4,9 +4,8 @@ use serde_json::json;
 
 use crate::decide::facts::{fresh, listed, present, refresh};
 use crate::decide::freeze::{gone, set_differences};
-use crate::decide::prepare::RETAIN;
 use crate::decide::{Action, Clock, Condition, Decision, Flow, Next, Step, Stop, Wait};
-use crate::plan::{MIGRATION_ANNOTATION, RECLAIM_POLICY_ANNOTATION, VolumePlan};
+use crate::plan::{MIGRATION_ANNOTATION, RECLAIM_POLICY_ANNOTATION, RETAIN, VolumePlan};
 use crate::translate;
 use crate::world::{Kind, Object, Read, Side};
 

@@ -6,7 +6,7 @@ use super::*;
 use crate::fixtures;
 use crate::plan::MIGRATION_ANNOTATION;
 use crate::record::{Cutover, Outcome};
-use crate::world::{Attachment, AttachmentState, Object, VolumeState};
+use crate::world::{Attachment, AttachmentState, Object, Unknown, VolumeState};
 
 /// A migration of two ordinals, its record and what is seen of it.
 struct Scene {
@@ -285,4 +285,42 @@ fn a_claim_is_told_by_its_pair() {
         after.document(Subject::Claim, &claim, [(source, "shop"), (destination, "market")], Some(&scene.plan));
     assert_eq!(document["spec"]["claimName"], claim.as_str());
     assert_eq!(document.get("kind"), None, "it cannot be fed back, and does not say so");
+}
+
+/// EC2 holds back a deletion while the volume is in use; the restart that lets it go must not come as a surprise.
+#[test]
+fn a_volume_of_a_that_somebody_lets_be_deleted_is_warned_of() {
+    let warned = |scene: &Scene| -> Vec<String> {
+        scene.status().remarks.into_iter().filter(|remark| remark.contains("PersistentVolume")).collect()
+    };
+    let mut scene = Scene::halfway();
+    let planned = scene.plan.sets[0].ordinals[0].volumes[0].clone();
+    let name = planned.volume_name(Side::Source).to_owned();
+    let volume = |mark: &str, policy: &str| {
+        let mut volume = planned.volume_before.0.clone();
+        volume["metadata"]["annotations"][MIGRATION_ANNOTATION] = json!(mark);
+        volume["spec"]["persistentVolumeReclaimPolicy"] = json!(policy);
+        Some(volume)
+    };
+    let mark = scene.plan.mark();
+    for (mark, policy) in [(mark.as_str(), "Retain"), ("", "Delete")] {
+        scene.put(Side::Source, Kind::PersistentVolume, &name, volume(mark, policy));
+        assert_eq!(warned(&scene), Vec::<String>::new(), "{mark} {policy}");
+    }
+    scene.put(Side::Source, Kind::PersistentVolume, &name, volume(&mark, "Delete"));
+    let [warning] = &warned(&scene)[..] else { panic!("one warning") };
+    let [what, command, _] = warning.split('`').collect::<Vec<_>>()[..] else { panic!("one command: {warning}") };
+    assert!(what.contains(&format!("PersistentVolume {name} in the source cluster to Delete")), "{warning}");
+    assert!(what.contains(&planned.volume.to_string()), "{warning}");
+    let patch = r#"'{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}'"#;
+    assert_eq!(command, format!("kubectl --context a patch pv {name} -p {patch}"));
+    assert!(needed(Some(&scene.plan), Subject::Set, "web").contains(&Read::List(Side::Source, Kind::PersistentVolume)));
+
+    let unknown = Unknown { reason: "503".to_owned(), passing: true };
+    scene.world.seq += 1;
+    let seq = scene.world.seq;
+    scene.world.shelf_mut(Side::Source, Kind::PersistentVolume).put_list_unknown(seq, unknown);
+    let words =
+        "it is not known whether 2 PersistentVolumes in the source cluster would outlive their claims: no answer";
+    assert_eq!(warned(&scene), [words]);
 }
