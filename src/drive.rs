@@ -322,14 +322,10 @@ impl Run<'_> {
                     self.look(reads).await;
                     continue;
                 }
+                // A question alone changes nothing, nor why the last run failed.
+                Next::Act { needs: Some(needs), .. } if !self.is_granted(&needs) => self.ask(needs).await?,
                 Next::Act { .. } | Next::Wait(_) if !self.is_resumed => self.resume().await,
-                Next::Act { actions, needs } => {
-                    if let Some(confirmation) = needs.filter(|needs| !self.is_granted(needs)) {
-                        self.ask(confirmation).await?;
-                    } else {
-                        self.act(actions).await?;
-                    }
-                }
+                Next::Act { actions, .. } => self.act(actions).await?,
                 Next::Wait(wait) => self.wait(wait).await?,
                 // Watches bring single facts: a stop may rest on half of what another run has done.
                 Next::Stop(_) if !is_verified => {

@@ -25,6 +25,9 @@ pub const MIGRATION_ANNOTATION: &str = "sts-migrate.io/migration";
 /// Annotation on PVs of both sides: the reclaim policy that A's PV had, restored at the end.
 pub const RECLAIM_POLICY_ANNOTATION: &str = "sts-migrate.io/reclaim-policy";
 
+/// Annotation that is set and taken away again, so that an object is written (fencing).
+pub(crate) const TOUCHED_ANNOTATION: &str = "sts-migrate.io/touched";
+
 /// The only reclaim policy under which data outlives objects (I-2).
 pub(crate) const RETAIN: &str = "Retain";
 

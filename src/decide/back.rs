@@ -23,6 +23,7 @@ mod source;
 impl Decision<'_> {
     pub(super) fn back(&self) -> Flow<Done> {
         if self.record.outcome.is_none() {
+            self.can_let_go()?;
             self.cutover_back()?;
             self.foreign_data()?;
             self.source_can_be_refilled()?;
@@ -80,11 +81,8 @@ impl Decision<'_> {
             .iter()
             .flat_map(|ordinal| &ordinal.volumes)
             .filter(|volume| volume.reclaim_policy != RETAIN)
-            .filter(|volume| {
-                let found = self.world.object(Side::Source, Kind::PersistentVolume, &volume.source_volume_name);
-                found.is_some_and(|found| self.is_marked(found))
-            })
             .collect();
+        let waiting = self.marked_volumes(Side::Source, waiting)?;
         if waiting.is_empty() {
             return Ok(waiting);
         }
@@ -92,6 +90,16 @@ impl Decision<'_> {
         let is_under_way =
             |volume: &&VolumePlan| matches!(self.world.holder(&volume.volume), Holder::Free | Holder::Moving(_));
         Ok(waiting.into_iter().filter(is_under_way).collect())
+    }
+
+    /// Whoever will be asked whether B has let go answers before anything in B goes down.
+    fn can_let_go(&self) -> Flow<()> {
+        for (side, kind) in
+            [(Side::Source, Kind::Pod), (Side::Destination, Kind::Pod), (Side::Destination, Kind::VolumeAttachment)]
+        {
+            listed(self.world, side, kind, 0)?;
+        }
+        self.answered(&self.set.volumes().collect::<Vec<_>>())
     }
 
     /// Clients are led back before B goes down.
@@ -117,7 +125,12 @@ impl Decision<'_> {
     /// Refuses for data in B that is not ours to delete: a claim or pod beyond the range (somebody
     /// scaled up), or a pair of ours that was changed.
     fn foreign_data(&self) -> Flow<()> {
-        if self.our_destination_set()?.is_some() {
+        if let Some(set) = self.our_destination_set()? {
+            // What B had before its set came is none of the set's, and stays as it was.
+            let was_before = |found: &Object| {
+                let [found, set] = [found, set].map(|object| object.text("/metadata/creationTimestamp"));
+                found.zip(set).is_some_and(|(found, set)| found < set)
+            };
             let planned: BTreeSet<&str> = self.set.volumes().map(|volume| volume.claim.as_str()).collect();
             let stems: Vec<String> = self
                 .set
@@ -130,7 +143,7 @@ impl Decision<'_> {
                 .collect();
             for claim in listed(self.world, Side::Destination, Kind::PersistentVolumeClaim, 0)?.objects() {
                 let is_of_set = stems.iter().any(|stem| is_ordinal(claim.name().strip_prefix(stem.as_str())));
-                if is_of_set && !planned.contains(claim.name()) && !self.is_marked(claim) {
+                if is_of_set && !planned.contains(claim.name()) && !self.is_marked(claim) && !was_before(claim) {
                     return Err(foreign_data(Kind::PersistentVolumeClaim, claim));
                 }
             }
@@ -140,7 +153,7 @@ impl Decision<'_> {
             for pod in listed(self.world, Side::Destination, Kind::Pod, 0)?.objects() {
                 let is_ours = match pods.get(pod.name()) {
                     Some(ordinal) => self.is_our_pod(pod, ordinal)?,
-                    None => !is_ordinal(pod.name().strip_prefix(stem.as_str())),
+                    None => !is_ordinal(pod.name().strip_prefix(stem.as_str())) || was_before(pod),
                 };
                 if !is_ours {
                     return Err(foreign_data(Kind::Pod, pod));

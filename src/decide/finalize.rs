@@ -131,16 +131,8 @@ impl Decision<'_> {
     /// Gives the objects of a side the values back that A's had, and takes our annotations off; of the
     /// PVs not those of volumes whose turn is `later`.
     pub(super) fn restore(&self, side: Side, later: &[&VolumePlan]) -> Flow<()> {
-        let marked: Vec<&VolumePlan> = self
-            .set
-            .volumes()
-            .filter(|volume| !later.iter().any(|later| later.volume == volume.volume))
-            .filter(|volume| {
-                self.world
-                    .object(side, Kind::PersistentVolume, volume.volume_name(side))
-                    .is_some_and(|found| self.is_marked(found))
-            })
-            .collect();
+        let turn = self.set.volumes().filter(|volume| !later.iter().any(|later| later.volume == volume.volume));
+        let marked = self.marked_volumes(side, turn)?;
         let mut reads = vec![Read::List(side.other(), Kind::PersistentVolume)];
         if !marked.is_empty() {
             reads.push(Read::Volumes(ids(&marked)));
@@ -222,6 +214,22 @@ impl Decision<'_> {
         let found = found.filter(|found| self.is_marked(found))?;
         let patch = json!({ "metadata": { "annotations": { MIGRATION_ANNOTATION: null } } });
         Some(Action::patch(Step::RemoveMark, side, kind, found, patch))
+    }
+
+    /// Returns those of the volumes whose PV on a side carries this migration's mark.
+    pub(super) fn marked_volumes<'v>(
+        &self,
+        side: Side,
+        volumes: impl IntoIterator<Item = &'v VolumePlan>,
+    ) -> Flow<Vec<&'v VolumePlan>> {
+        let mut marked = Vec::new();
+        for volume in volumes {
+            let found = present(self.world, side, Kind::PersistentVolume, volume.volume_name(side))?;
+            if found.is_some_and(|found| self.is_marked(found)) {
+                marked.push(volume);
+            }
+        }
+        Ok(marked)
     }
 
     /// Returns whether an object carries this migration's mark.

@@ -89,6 +89,7 @@ pub(super) fn set_differences(before: &Object, now: &Object) -> Vec<String> {
         if let Some(map) = value.as_object_mut() {
             map.remove("persistentVolumeClaimRetentionPolicy");
             map.remove(crate::plan::MIGRATION_ANNOTATION);
+            map.remove(crate::plan::TOUCHED_ANNOTATION);
             map.remove("kubectl.kubernetes.io/last-applied-configuration");
         }
         if value.as_object().is_some_and(serde_json::Map::is_empty) { Value::Null } else { value }

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeSet;
 
-use super::facts::{all_listed, volumes};
+use super::facts::{all_listed, listed, refresh, volumes};
 use super::{Clock, Condition, Decision, Flow, Next, Stop, Wait};
 use crate::plan::VolumePlan;
 use crate::world::{Answer, AttachmentState, Ec2Volume, Holder, Kind, Object, Seq, Side, VolumeId, VolumeState};
@@ -133,6 +133,25 @@ impl Decision<'_> {
             }
         }
         if once { Err(Next::Look(vec![super::Read::Volumes(ids)])) } else { Ok(()) }
+    }
+
+    /// Passes when EC2 has answered for these volumes in this run, and none of them is lost or in strange
+    /// hands: what would be met at the gate, with the pods down, is met before.
+    pub(super) fn answered(&self, planned: &[&VolumePlan]) -> Flow<()> {
+        let ids = ids(planned);
+        for side in Side::BOTH {
+            listed(self.world, side, Kind::Node, 0)?;
+        }
+        volumes(self.world, &ids, 0)?;
+        for id in &ids {
+            let Some(Ok((_, latest))) = self.world.volumes.get(id).and_then(|facts| facts.latest()) else { continue };
+            if let Err(stop) = self.usable(id, latest) {
+                // What EC2 said long ago may name a node that is gone since: asked again first.
+                refresh(self.world, [super::Read::Volumes(ids.clone())])?;
+                return Err(stop);
+            }
+        }
+        Ok(())
     }
 
     /// Returns the volume as EC2 has it, unless it is lost or in strange hands.

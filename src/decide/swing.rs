@@ -307,6 +307,9 @@ impl Decision<'_> {
             }
         }
         if !standing.is_empty() {
+            // Of all that is ahead, so that one answer does for the whole run.
+            let ahead = self.set.ordinals.iter().skip_while(|it| batch.first().is_some_and(|first| *it != first));
+            self.answered(&ahead.flat_map(|ordinal| &ordinal.volumes).collect::<Vec<_>>())?;
             self.checks_again(batch, &standing, &all)?;
             for (ordinal, _) in standing.iter().filter(|_| self.goal.commands.before_pod) {
                 self.run(Command::BeforePod(ordinal.ordinal), Some(self.question(ordinal)))?;

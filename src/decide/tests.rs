@@ -8,3 +8,4 @@ mod run;
 mod silent_nodes;
 mod simulation;
 mod table;
+mod unanswered;

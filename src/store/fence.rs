@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 use crate::act;
 use crate::connect::{Endpoints, path};
 use crate::observe::{self, PARALLEL};
-use crate::plan::Plan;
+use crate::plan::{Plan, TOUCHED_ANNOTATION};
 use crate::record::Subject;
 use crate::world::{Kind, Side};
 
-/// Set and taken away again: what counts is that the object was written.
-const TOUCHED: &str = "sts-migrate.io/touched";
+/// How often a mark is tried to be taken away again while others write the object.
+const TRIES: usize = 5;
 
 /// Touches every object of the plan that is there, in both clusters.
 ///
@@ -44,7 +44,7 @@ fn targets(plan: &Plan) -> Vec<(Side, Kind, String)> {
             for ordinal in &set.ordinals {
                 targets.push((side, Kind::Pod, set.pod_name(ordinal.ordinal)));
             }
-            for service in set.services.iter().filter(|_| side == Side::Destination) {
+            for service in set.services.iter().filter(|it| side == Side::Destination && !it.existing) {
                 targets.push((side, service.kind(), service.before.name().to_owned()));
             }
             for volume in set.volumes() {
@@ -57,15 +57,19 @@ fn targets(plan: &Plan) -> Vec<(Side, Kind, String)> {
 }
 
 async fn touch(endpoints: &Endpoints, side: Side, kind: Kind, name: &str) -> anyhow::Result<()> {
-    let mark = || Value::from(jiff::Timestamp::now().to_string());
-    for value in [mark(), Value::Null] {
+    // What counts is that the object was written; the mark is taken away again.
+    let mark = Value::from(jiff::Timestamp::now().to_string());
+    for value in std::iter::once(mark).chain(std::iter::repeat_n(Value::Null, TRIES)) {
         let found = observe::get(endpoints.cluster(side), kind, name).await;
         let failed = |reason: &str| anyhow::anyhow!("touch {kind} `{name}` in the {side} cluster: {reason}");
         let Some(object) = found.map_err(|unknown| failed(&unknown.reason))? else {
             return Ok(());
         };
+        if value.is_null() && object.annotation(TOUCHED_ANNOTATION).is_none() {
+            return Ok(());
+        }
         let at = path(kind, &endpoints.cluster(side).namespace, Some(name));
-        let patch = json!({ "metadata": { "annotations": { TOUCHED: value } } });
+        let patch = json!({ "metadata": { "annotations": { TOUCHED_ANNOTATION: value } } });
         match endpoints.cluster(side).call(act::patch(at, object.uid(), object.resource_version(), patch)).await {
             // A conflict is somebody else's write after our read: that fences as well.
             Ok(_) => {}

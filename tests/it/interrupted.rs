@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::events;
 use crate::migration::{spawn, usual, writes_of};
-use crate::screen::Screen;
+use crate::screen::{GO_ON, Screen};
 use crate::stage::{PATIENT, Stage};
 use crate::support::{KillOnDrop, Operator, eventually, on_bed};
 
@@ -198,6 +198,13 @@ async fn stuck_detach(bed: &'static Bed) -> Result<()> {
     ensure!(said.contains(&volume), "it names the volume: {said}");
     ensure!(said.contains("sts-migrate run"), "it says what to type: {said}");
     ensure!(said.contains("rollback"), "it says how to go back: {said}");
+    let status = stage.run("status", &[]).await?.expect_code(0);
+    ensure!(status.stdout.contains("Failed") && status.stdout.contains(&volume), "{}", status.stdout);
+    // Somebody asks and thinks better of it: why it stands still is known all the same.
+    let mut screen = Screen::open(&stage.operator, &stage.arguments("rollback", &[]))?;
+    screen.wait_for(GO_ON).await?;
+    screen.type_line("n")?;
+    screen.ends_with(1).await?;
     let status = stage.run("status", &[]).await?.expect_code(0);
     ensure!(status.stdout.contains("Failed") && status.stdout.contains(&volume), "{}", status.stdout);
     // Its terminal lost meanwhile, it goes on all the same.

@@ -3,9 +3,8 @@
 use serde_json::{Value, json};
 
 use super::foreign_data;
-use crate::decide::facts::{listed, present, refresh, volumes};
+use crate::decide::facts::{listed, present, refresh};
 use crate::decide::freeze::gone;
-use crate::decide::gate::ids;
 use crate::decide::{Action, Decision, Flow, Next, Step};
 use crate::plan::{MIGRATION_ANNOTATION, RETAIN, VolumePlan};
 use crate::world::{Kind, Object, Read, Side};
@@ -125,7 +124,6 @@ impl Decision<'_> {
         if all.is_empty() {
             return Ok(());
         }
-        volumes(self.world, &ids(&all), 0)?;
         let pods: Vec<String> = self.set.ordinals.iter().map(|ordinal| self.set.pod_name(ordinal.ordinal)).collect();
         self.gate(Side::Destination, &pods, &all)
     }
