@@ -5,7 +5,7 @@
 //! ```
 //! After the freeze the same function checks that all of it still holds; then it creates nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
@@ -52,14 +52,15 @@ impl Decision<'_> {
         if self.has_set() && !self.is_frozen() {
             actions.extend(self.retain_claims(Side::Source, self.planned_source_set()?));
         }
+        let moved = self.moved()?;
         for volume in self.set.volumes() {
-            actions.extend(self.retain_source(volume)?);
+            actions.extend(self.retain_source(volume, moved.contains(volume.claim.as_str()))?);
         }
         if !actions.is_empty() {
             return Err(Next::Act { actions, needs: None });
         }
         if !self.is_frozen() {
-            self.without_owners(Side::Source)?;
+            self.without_owners(Side::Source, &["StatefulSet", "Pod"])?;
         }
         Ok(())
     }
@@ -100,16 +101,34 @@ impl Decision<'_> {
         })
     }
 
+    /// Returns the claims of which B has the volume: A's pair serves only the way back now, which makes it
+    /// again should somebody have removed it.
+    fn moved(&self) -> Flow<BTreeSet<&str>> {
+        let mut moved = BTreeSet::new();
+        if self.is_frozen() {
+            let set = present(self.world, Side::Destination, Kind::StatefulSet, &self.set.name)?;
+            let replicas = set.filter(|set| self.is_marked(set)).map_or(0, Object::replicas);
+            moved.extend(self.handed_over(replicas).iter().flat_map(|it| &it.volumes).map(|it| it.claim.as_str()));
+        }
+        for volume in &self.set.idle {
+            let claim = present(self.world, Side::Destination, Kind::PersistentVolumeClaim, &volume.claim)?;
+            if claim.is_some_and(|claim| self.is_marked(claim)) {
+                moved.insert(volume.claim.as_str());
+            }
+        }
+        Ok(moved)
+    }
+
     /// Checks one pair of A and returns the patch that makes its PV `Retain`, if it is not.
-    fn retain_source(&self, volume: &VolumePlan) -> Flow<Option<Action>> {
+    fn retain_source(&self, volume: &VolumePlan, is_moved: bool) -> Flow<Option<Action>> {
         let name = &volume.source_volume_name;
-        let found = self.source_pair(volume)?;
+        let Some(found) = self.source_pair(volume, is_moved)? else { return Ok(None) };
         let is_marked = found.annotation(MIGRATION_ANNOTATION) == Some(self.plan.mark().as_str());
         let policy = found.text("/spec/persistentVolumeReclaimPolicy").unwrap_or_default();
         if is_marked && policy == RETAIN {
             return Ok(None);
         }
-        if is_marked || self.is_frozen() {
+        if is_marked || is_moved || self.is_frozen() {
             let (volume, policy) = (name.clone(), policy.to_owned());
             return Err(Next::Stop(Stop::NotRetained { side: Side::Source, volume, policy }));
         }
@@ -123,10 +142,13 @@ impl Decision<'_> {
         Ok(Some(Action::patch(Step::RetainVolume, Side::Source, Kind::PersistentVolume, found, patch)))
     }
 
-    /// Returns A's PV; it and its claim must be the planned ones (TL-11).
-    fn source_pair(&self, volume: &VolumePlan) -> Flow<&Object> {
-        let find = |kind: Kind, name: &str, before: &Object| -> Flow<&Object> {
+    /// Returns A's PV; it and its claim must be the planned ones (TL-11), or may be gone if they have moved.
+    fn source_pair(&self, volume: &VolumePlan, is_moved: bool) -> Flow<Option<&Object>> {
+        let find = |kind: Kind, name: &str, before: &Object| -> Flow<Option<&Object>> {
             let Some(found) = present(self.world, Side::Source, kind, name)? else {
+                if is_moved {
+                    return Ok(None);
+                }
                 let (side, kind, name) = (Side::Source, kind.name(), name.to_owned());
                 return Err(Next::Stop(Stop::Missing { side, kind, name }));
             };
@@ -134,7 +156,7 @@ impl Decision<'_> {
             if found.uid() != before.uid() {
                 differences.push(format!("uid is {}, not {}", found.uid(), before.uid()));
             }
-            if found.is_terminating() {
+            if found.is_terminating() && !is_moved {
                 differences.push("it is being deleted".to_owned());
             }
             if kind == Kind::PersistentVolume && found.volume_id().as_ref() != Some(&volume.volume) {
@@ -144,18 +166,18 @@ impl Decision<'_> {
                 let (kind, name) = (kind.name(), name.to_owned());
                 return Err(Next::Stop(Stop::SourceChanged { kind, name, differences }));
             }
-            Ok(found)
+            Ok(Some(found))
         };
         find(Kind::PersistentVolumeClaim, &volume.claim, &volume.claim_before)?;
         find(Kind::PersistentVolume, &volume.source_volume_name, &volume.volume_before)
     }
 
-    /// Waits until no claim in range belongs to a set or pod: deleting these would take it along.
-    pub(super) fn without_owners(&self, side: Side) -> Flow<()> {
+    /// Waits until no claim in range belongs to an object of these kinds: deleting that would take it along.
+    pub(super) fn without_owners(&self, side: Side, kinds: &[&str]) -> Flow<()> {
         let mut claims = Vec::new();
         for volume in self.set.ordinals.iter().flat_map(|ordinal| &ordinal.volumes) {
             let found = present(self.world, side, Kind::PersistentVolumeClaim, &volume.claim)?;
-            if found.is_some_and(|claim| claim.owners().any(|owner| matches!(owner.kind, "StatefulSet" | "Pod"))) {
+            if found.is_some_and(|claim| claim.owners().any(|owner| kinds.contains(&owner.kind))) {
                 claims.push(volume.claim.clone());
             }
         }

@@ -8,4 +8,5 @@ mod run;
 mod silent_nodes;
 mod simulation;
 mod table;
+mod tidied;
 mod unanswered;

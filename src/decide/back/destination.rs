@@ -23,7 +23,9 @@ impl Decision<'_> {
         if !keep.is_empty() {
             return Err(Next::Act { actions: keep, needs: None });
         }
-        self.without_owners(Side::Destination)?;
+        // The set itself as owner is no harm: it is deleted with `Orphan`, after its pods. A controller whose
+        // pods are not Ready would not come to let go of its claims (GC-5).
+        self.without_owners(Side::Destination, &["Pod"])?;
         if set.replicas() != 0 {
             let patch = json!({ "spec": { "replicas": 0 } });
             let action = Action::patch(Step::Shrink, Side::Destination, Kind::StatefulSet, set, patch);
