@@ -33,6 +33,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         on_bed("migration::rolls_back_after_all_ordinals", |bed| rolled_back(bed, "back-all", "cutover", None)),
         on_bed("migration::rolls_back_from_prepare", |bed| rolled_back(bed, "back-prepare", "prepare", None)),
         on_bed("migration::rolls_back_over_pairs_that_somebody_deletes", deleted_pairs),
+        on_bed("migration::is_finalized_over_a_claim_that_somebody_deleted", deleted_claim),
         on_bed("migration::is_rolled_back_although_a_pod_cannot_be_scheduled", unschedulable),
         on_bed("migration::goes_forward_again_after_a_rollback", forward_again),
         on_bed("migration::refuses_a_second_tool_at_once", two_tools),
@@ -206,6 +207,18 @@ async fn rolled_back(bed: &'static Bed, name: &str, until: &str, pause_after: Op
     let status = stage.run("status", &[]).await?.expect_code(0);
     ensure!(status.stdout.contains("RolledBack"), "{}", status.stdout);
     stage.end(case.expecting(Expected::RolledBack)).await
+}
+
+/// Behind the move somebody tidies up in A: nothing forward needs what is gone.
+async fn deleted_claim(bed: &'static Bed) -> Result<()> {
+    let stage = Stage::new(bed, "deleted-claim", usual(1)).await?;
+    let case = stage.case().await?;
+    stage.run("run", &["--yes"]).await?.expect_code(0);
+    stage.claims(Cluster::A).delete("log-web-0", &DeleteParams::default()).await?;
+    absent(stage.claims(Cluster::A), "log-web-0", PATIENT).await?;
+    stage.run("finalize", &["--yes"]).await?.expect_code(0);
+    ensure!(stage.ready_pods(Cluster::B).await? == 1);
+    stage.end(case.expecting(Expected::Finalized)).await
 }
 
 /// Behind the move somebody tidies up in A: what is Terminating there, or gone, is made again.
