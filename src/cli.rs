@@ -444,6 +444,8 @@ pub(crate) struct UntilArgs {
 #[command(next_help_heading = "How far")]
 pub(crate) struct PauseArgs {
     /// Pause when this ordinal runs in the destination: the canary
+    ///
+    /// After the last one it pauses before the cutover. With `together` only that one is taken.
     #[arg(long, value_name = "ORDINAL")]
     pub(crate) pause_after: Option<u32>,
 }

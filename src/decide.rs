@@ -28,6 +28,7 @@ mod tests;
 pub use action::{Action, Command, Step, Verb};
 pub use ours::{Ownership, ownership};
 pub use stop::Stop;
+pub(crate) use wait::ASKING_EC2;
 pub use wait::{Clock, Condition, Wait};
 
 /// How far a run shall go.

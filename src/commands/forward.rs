@@ -11,7 +11,7 @@ use crate::cli::{RunArgs, SubjectArgs};
 use crate::decide::{Goal, Until};
 use crate::drive::{CommandLines, Options, Signals, Timeouts, drive};
 use crate::failure::{Exit, Failure};
-use crate::plan::{self, Plan, Request};
+use crate::plan::{self, Order, Plan, Request};
 use crate::record::{Direction, Outcome, Subject};
 use crate::report::{findings_text, headline, reached, status_needed};
 use crate::spec::Spec;
@@ -75,13 +75,43 @@ pub(super) async fn run(
             return Ok(Exit::Done);
         }
     };
+    let mut goal = opened.spec.goal(Direction::Forward, forward.until);
+    if forward.after >= Some(Until::Swing) {
+        // A document may say how the swing shall go: that is over.
+        goal.pause_after = None;
+    }
+    can_pause(&plan, &goal)?;
     for line in headline(&plan) {
         ui.say(&line);
     }
     ui.follow(&plan);
-    let goal = opened.spec.goal(Direction::Forward, forward.until);
     let ended = drive_to(&mut opened, &plan, &goal, &mut signals, &mut ui).await;
     conclude(&mut opened, &plan, forward.subcommand, ended, &mut ui).await
+}
+
+/// Refuses a canary that this plan cannot have: it would be passed without a pause, and without a word.
+fn can_pause(plan: &Plan, goal: &Goal) -> Result<(), Failure> {
+    let (Some(pause), Some(set)) = (goal.pause_after, plan.sets.first()) else { return Ok(()) };
+    let (Some(first), Some(last)) = (set.ordinals.first(), set.ordinals.last()) else {
+        return Err(Failure::usage(
+            format!("--pause-after {pause}: {} has no replicas", set.name),
+            "leave --pause-after out",
+        ));
+    };
+    let (first, last) = (first.ordinal, last.ordinal);
+    if !(first..=last).contains(&pause) {
+        return Err(Failure::usage(
+            format!("--pause-after {pause}: there is no such ordinal, those of {} are {first} to {last}", set.name),
+            format!("give one of them, such as `--pause-after {first}`"),
+        ));
+    }
+    if plan.choices.order == Order::Together && pause != last {
+        return Err(Failure::usage(
+            format!("--pause-after {pause}: all pods move together, there is no pause between them"),
+            format!("leave it out; `--pause-after {last}` pauses when all run in the destination"),
+        ));
+    }
+    Ok(())
 }
 
 /// Drives with the time-outs and commands of this run.
@@ -354,4 +384,34 @@ fn blocked(opened: &Opened, findings: &[Finding], force: bool) -> Failure {
         failure.details = findings_text(findings, force).lines().map(str::to_owned).collect();
     }
     failure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures;
+
+    #[test]
+    fn a_canary_that_the_plan_cannot_have_is_refused() {
+        let refused = |order, start, replicas, pause| {
+            let mut plan = fixtures::plan_from(start, replicas, 1);
+            plan.choices.order = order;
+            let goal = Goal { pause_after: Some(pause), ..Goal::forward(Until::Cutover) };
+            can_pause(&plan, &goal).err().map(|failure| (failure.exit, failure.reason))
+        };
+        for (order, start, replicas, pause) in
+            [(Order::OneByOne, 0, 3, 0), (Order::OneByOne, 3, 2, 4), (Order::Together, 0, 3, 2)]
+        {
+            assert_eq!(refused(order, start, replicas, pause), None, "{order} {start} {replicas} {pause}");
+        }
+        for (order, start, replicas, pause, why) in [
+            (Order::OneByOne, 3, 2, 0, "those of web are 3 to 4"),
+            (Order::OneByOne, 0, 3, 3, "those of web are 0 to 2"),
+            (Order::Together, 0, 3, 0, "there is no pause between them"),
+            (Order::OneByOne, 0, 0, 0, "web has no replicas"),
+        ] {
+            let (exit, reason) = refused(order, start, replicas, pause).expect(why);
+            assert!(exit == Exit::Usage && reason.contains(why), "{reason}");
+        }
+    }
 }

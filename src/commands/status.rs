@@ -20,7 +20,7 @@ const WATCH_INTERVAL: std::time::Duration = std::time::Duration::from_secs(2);
 ///
 /// Reads the two clusters and EC2 only, so it works on a machine that has never seen the migration.
 /// Exits with 1 when there is no migration. With `-o yaml` it prints the StatefulSetMigration
-/// document, which `-f` takes.
+/// document of a set, which `-f` takes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]

@@ -1,7 +1,7 @@
 //! What a person can do about each reason to stop: the pure part of a failure's text.
 
 use super::Typed;
-use crate::decide::{Condition, Stop};
+use crate::decide::{ASKING_EC2, Condition, Stop};
 use crate::failure::Exit;
 use crate::plan::Plan;
 use crate::record::{MANAGED_BY, MANAGED_BY_LABEL};
@@ -153,9 +153,9 @@ pub(super) fn advice(stop: &Stop, plan: &Plan, typed: &Typed, contexts: &Context
         Stop::HeldByOther { volume, instance } => Advice::pause(format!(
             "find out what {instance} does with it: `aws ec2 describe-volumes --volume-ids {volume}`"
         )),
-        Stop::VolumeLost { volume, .. } => {
-            Advice::pause(format!("look at it: `aws ec2 describe-volumes --volume-ids {volume}`"))
-        }
+        Stop::VolumeLost { volume, .. } => Advice::pause(format!(
+            "look at it, and at the region and profile of this run: `aws ec2 describe-volumes --volume-ids {volume}`"
+        )),
         Stop::NodeNotReady { node, .. } => {
             Advice::pause(format!("bring node {node} back: `{} describe node {node}`", kubectl(Side::Source)))
         }
@@ -171,16 +171,11 @@ pub(super) fn advice(stop: &Stop, plan: &Plan, typed: &Typed, contexts: &Context
                 kind.to_lowercase()
             ))
         },
-        Stop::Idle { .. } => Advice {
-            exit: Exit::Findings,
-            hints: vec![format!(
-                "choose what happens to them: `{} --include-idle-claims`, or --leave-idle-claims",
-                typed.command("run")
-            )],
-            can_go_on: false,
-            can_go_back: true,
-        },
         Stop::TimedOut { on, .. } => Advice { hints: timed_out(on, kubectl), ..Advice::pause(String::new()) },
+        Stop::Refused { read, .. } if read == ASKING_EC2 => Advice::pause(
+            "see whom AWS takes this machine for: `aws sts get-caller-identity`; it needs ec2:DescribeVolumes"
+                .to_owned(),
+        ),
         Stop::Refused { .. } => Advice::pause("give the user of that context the right; README lists all".to_owned()),
         Stop::ActRefused { .. } => Advice::pause("let the API server allow it: rights, quota, admission".to_owned()),
         Stop::ActUnheeded { .. } => Advice::pause("find out what changes it back".to_owned()),
@@ -223,13 +218,22 @@ fn timed_out(on: &Condition, kubectl: impl Fn(Side) -> String) -> Vec<String> {
             vec![format!("find out whose pod that is, and let it end: `{} describe pod {pod}`", kubectl(*side))]
         }
         // Their clocks are Kubernetes' own: a longer limit of ours would change nothing.
-        Condition::Answer { .. }
-        | Condition::Retained { .. }
-        | Condition::OwnersGone { .. }
-        | Condition::Bound { .. }
-        | Condition::Gone { .. }
-        | Condition::PodGone { .. } => {
-            vec!["look at what it waited for, and at what keeps that; then type the command again".to_owned()]
+        Condition::PodGone { side, pod, .. } => {
+            vec![format!("see what keeps it: `{} describe pod {pod}`", kubectl(*side))]
+        }
+        Condition::Gone { side, kind, names, .. } => vec![format!(
+            "see what keeps it, its finalizers and events: `{} describe {} {}`",
+            kubectl(*side),
+            kind.to_lowercase(),
+            names.first().map_or("", String::as_str)
+        )],
+        Condition::Bound { side, claims } => vec![format!(
+            "see what keeps it: `{} describe pvc {}`",
+            kubectl(*side),
+            claims.first().map_or("", String::as_str)
+        )],
+        Condition::Answer { .. } | Condition::Retained { .. } | Condition::OwnersGone { .. } => {
+            vec!["look at what it waited for; no longer limit would help".to_owned()]
         }
         _ => vec![
             "look at what it waited for; longer limits are --detach-timeout and --ready-timeout, such as `--ready-timeout 30m`"
@@ -243,7 +247,6 @@ mod tests {
     use super::*;
     use crate::cli::{PlaceArgs, SubjectArgs};
     use crate::fixtures;
-    use crate::plan::IdleClaims;
 
     fn advised(stop: &Stop) -> Advice {
         let place = PlaceArgs { src: Some("old".into()), dst: Some("new".into()), ..PlaceArgs::default() };
@@ -283,7 +286,6 @@ mod tests {
         for stop in pauses {
             assert_eq!(advised(&stop).exit, Exit::Failed, "{stop}");
         }
-        assert_eq!(advised(&Stop::Idle { choice: IdleClaims::Undecided }).exit, Exit::Findings);
     }
 
     #[test]
@@ -315,7 +317,12 @@ mod tests {
         assert!(hints.len() == 2 && hints[1].ends_with("`--accept-unclean-detach node-1`"), "{hints:?}");
         let usual = timed_out(free());
         assert_eq!(uses(true), usual);
-        assert!(!ends(true).hints[0].contains("--detach-timeout"), "a pod's end has a clock of its own");
+        // These have clocks of their own, which no flag makes longer.
+        assert_eq!(ends(true).hints, ["see what keeps it: `kubectl --context old -n shop describe pod web-0`"]);
+        let (names, finalizers) = (vec!["data-web-0".to_owned()], Vec::new());
+        let gone = timed_out(Condition::Gone { side, kind: "PersistentVolumeClaim", names, finalizers }).hints;
+        let looks = "`kubectl --context old -n shop describe persistentvolumeclaim data-web-0`";
+        assert!(gone.len() == 1 && gone[0].ends_with(looks), "{gone:?}");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Back: B is emptied of what is ours, then A gets the set back as it was.
 //!
 //! ```text
-//! cutover `back` ─▶ B: Retain seen live ─▶ replicas 0 ─▶ pods, highest first ─▶ gate in B ─▶ set ─▶ revisions
-//!   ─▶ claims ─▶ PVs, Services ─▶ A: pairs as before, Bound ─▶ gate ─▶ set ─▶ record RolledBack
+//! EC2 and B answer ─▶ cutover `back` ─▶ B: Retain seen live ─▶ replicas 0 ─▶ pods, highest first ─▶ gate in B
+//!   ─▶ set ─▶ revisions ─▶ claims ─▶ PVs, Services ─▶ A: pairs as before, Bound ─▶ gate ─▶ set ─▶ record RolledBack
 //!   ─▶ policies and marks, volume by volume as they come home ─▶ pods available
 //! ```
 //! None of the forward checks run. It refuses only for data that is not ours (TL-14).

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use super::facts::{all_listed, listed, refresh, volumes};
 use super::{Clock, Condition, Decision, Flow, Next, Stop, Wait};
 use crate::plan::VolumePlan;
-use crate::world::{Answer, AttachmentState, Ec2Volume, Holder, Kind, Object, Seq, Side, VolumeId, VolumeState};
+use crate::world::{Answer, AttachmentState, Ec2Volume, Holder, Kind, Object, Read, Seq, Side, VolumeId, VolumeState};
 
 /// How many reads in a row must call a volume free: EC2's API is eventually consistent.
 const READS: usize = 2;
@@ -28,7 +28,7 @@ impl Decision<'_> {
                 // Of a pod of A going back, EC2 says whether the volume has come home.
                 let is_of_a = matches!(on, Condition::ClaimUnused { side: Side::Source, .. });
                 let asks = leaving == Side::Destination && is_of_a;
-                let poll = if asks { vec![super::Read::Volumes(ids(volumes))] } else { Vec::new() };
+                let poll = if asks { vec![Read::Volumes(ids(volumes))] } else { Vec::new() };
                 Err(Next::Wait(Wait { on, clock: clock.clone(), poll }))
             }
             None => Ok(()),
@@ -127,12 +127,12 @@ impl Decision<'_> {
             match facts.free_reads_after(after) {
                 0 => {
                     let on = Condition::Free { volume: id.to_string(), state: describe(volume) };
-                    return Err(Next::Wait(Wait { on, clock, poll: vec![super::Read::Volumes(ids)] }));
+                    return Err(Next::Wait(Wait { on, clock, poll: vec![Read::Volumes(ids)] }));
                 }
                 reads => once |= reads < READS,
             }
         }
-        if once { Err(Next::Look(vec![super::Read::Volumes(ids)])) } else { Ok(()) }
+        if once { Err(Next::Look(vec![Read::Volumes(ids)])) } else { Ok(()) }
     }
 
     /// Passes when EC2 has answered for these volumes in this run, and none of them is lost or in strange
@@ -147,7 +147,7 @@ impl Decision<'_> {
             let Some(Ok((_, latest))) = self.world.volumes.get(id).and_then(|facts| facts.latest()) else { continue };
             if let Err(stop) = self.usable(id, latest) {
                 // What EC2 said long ago may name a node that is gone since: asked again first.
-                refresh(self.world, [super::Read::Volumes(ids.clone())])?;
+                refresh(self.world, [Read::Volumes(ids.clone())])?;
                 return Err(stop);
             }
         }

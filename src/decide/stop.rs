@@ -1,7 +1,6 @@
 //! Reasons to touch nothing more.
 
 use super::Condition;
-use crate::plan::IdleClaims;
 use crate::world::Side;
 
 /// Why nothing more may be touched. Each is a fact that a person must look at.
@@ -66,8 +65,6 @@ pub enum Stop {
     ForeignData { kind: &'static str, name: String },
     /// A clock is up.
     TimedOut { on: Condition, seconds: u64 },
-    /// Claims of ordinals out of range, and nobody has chosen.
-    Idle { choice: IdleClaims },
     /// The server says no to a call.
     ActRefused { what: String, reason: String },
     /// A call was made again and again without effect.
@@ -176,9 +173,6 @@ impl std::fmt::Display for Stop {
                 write!(f, "{kind} {name} in the destination cluster is not of this migration and may hold data")
             }
             Stop::TimedOut { on, seconds } => write!(f, "waited {seconds} s for {on}"),
-            Stop::Idle { .. } => {
-                write!(f, "the set has claims at ordinals out of range, and nobody has chosen what happens to them")
-            }
             Stop::ActRefused { what, reason } => write!(f, "the API server refuses to {what}: {reason}"),
             Stop::ActUnheeded { what, times, reason } => {
                 write!(f, "{times} attempts to {what} were without effect: {reason}")

@@ -37,15 +37,15 @@ impl Decision<'_> {
             self.proven(moved)?;
             self.verified(moved)?;
         }
-        let Some(next) = self.set.ordinals.get(moved.len()) else {
-            return Ok(None);
-        };
         let last = moved.last().map(|moved| moved.ordinal);
         if let (Some(last), Some(pause)) = (last, self.goal.pause_after)
             && last >= pause
         {
             return Ok(Some(Done::PausedAfter(last)));
         }
+        let Some(next) = self.set.ordinals.get(moved.len()) else {
+            return Ok(None);
+        };
         let batch = match self.plan.choices.order {
             Order::OneByOne => std::slice::from_ref(next),
             Order::Together => &self.set.ordinals[moved.len()..],

@@ -7,6 +7,7 @@ mod model;
 mod run;
 mod silent_nodes;
 mod simulation;
+mod stops;
 mod table;
 mod tidied;
 mod unanswered;

@@ -151,12 +151,15 @@ impl std::fmt::Display for Condition {
     }
 }
 
+/// How a read of EC2 is called.
+pub(crate) const ASKING_EC2: &str = "DescribeVolumes in EC2";
+
 /// Returns a read in words.
 pub(crate) fn describe(read: &Read) -> String {
     match read {
         Read::List(side, kind) => format!("the list of {} in the {side} cluster", kind.plural()),
         Read::Get(side, kind, name) => format!("{kind} {name} in the {side} cluster"),
-        Read::Volumes(_) => "DescribeVolumes in EC2".to_owned(),
+        Read::Volumes(_) => ASKING_EC2.to_owned(),
         Read::Namesakes(side, name) => format!("custom resources named {name} in the {side} cluster"),
         Read::NodePorts => "Services of all namespaces in the destination cluster".to_owned(),
         Read::Allowed(side, verb, kind) => format!("the right to {verb} {} in the {side} cluster", kind.plural()),

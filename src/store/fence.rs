@@ -79,3 +79,20 @@ async fn touch(endpoints: &Endpoints, side: Side, kind: Kind, name: &str) -> any
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures;
+
+    /// A Service that was in B before is nobody's to write to.
+    #[test]
+    fn what_was_in_the_destination_before_is_not_touched() {
+        let mut plan = fixtures::plan(1, 1);
+        let service = &mut plan.sets[0].services[0];
+        let target = (Side::Destination, service.kind(), service.before.name().to_owned());
+        assert!(targets(&plan).contains(&target));
+        plan.sets[0].services[0].existing = true;
+        assert!(!targets(&plan).contains(&target));
+    }
+}

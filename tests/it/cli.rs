@@ -409,5 +409,10 @@ fn no_answer_is_not_absence() -> Result<()> {
             ensure!(said.stderr.contains("\nhint: see that both clusters can be read"), "{command}: {said:?}");
         }
     }
+    // With a name these two say what blocks; without, there is nothing to look at.
+    for command in ["preflight", "plan"] {
+        let said = machine.run(&[command, "--src", "shop-a", "--dst", "shop-b"])?;
+        ensure!(said.code == Some(1) && said.stderr.contains("error: it is not known whether"), "{command}: {said:?}");
+    }
     Ok(())
 }

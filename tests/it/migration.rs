@@ -36,6 +36,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         on_bed("migration::is_finalized_over_a_claim_that_somebody_deleted", deleted_claim),
         on_bed("migration::is_rolled_back_although_a_pod_cannot_be_scheduled", unschedulable),
         on_bed("migration::goes_forward_again_after_a_rollback", forward_again),
+        on_bed("migration::stops_no_pod_while_ec2_refuses_to_answer", no_answer_of_ec2),
         on_bed("migration::refuses_a_second_tool_at_once", two_tools),
         on_bed("migration::refuses_without_a_terminal_and_without_yes", no_terminal),
         on_bed("migration::refuses_other_choices_on_resume", other_choices),
@@ -207,6 +208,31 @@ async fn rolled_back(bed: &'static Bed, name: &str, until: &str, pause_after: Op
     let status = stage.run("status", &[]).await?.expect_code(0);
     ensure!(status.stdout.contains("RolledBack"), "{}", status.stdout);
     stage.end(case.expecting(Expected::RolledBack)).await
+}
+
+/// Credentials that have run out overnight are met while all pods run, on both ways.
+async fn no_answer_of_ec2(bed: &'static Bed) -> Result<()> {
+    let stage = Stage::new(bed, "no-ec2", usual(2)).await?;
+    let case = stage.case().await?.ordered(Order::Together);
+    let key = bed.ec2().key(&stage.tool.access_key).await?;
+    let mut without = key.clone();
+    without.allow.clear();
+    let refused = async |command: &str, side: Cluster| -> Result<()> {
+        bed.ec2().set_key(&without).await?;
+        let said = stage.run(command, &["--yes"]).await?.expect_code(1).stderr;
+        ensure!(said.contains("DescribeVolumes in EC2") && said.contains("`aws sts get-caller-identity`"), "{said}");
+        ensure!(stage.ready_pods(side).await? == 2, "{command} stopped a pod: {said}");
+        bed.ec2().set_key(&key).await
+    };
+    stage.run("freeze", &["--yes", "--order", "together"]).await?.expect_code(0);
+    refused("swing", Cluster::A).await?;
+    refused("rollback", Cluster::A).await?;
+    stage.back(case).await?;
+    let case = stage.case().await?.ordered(Order::Together);
+    stage.run("run", &["--yes", "--order", "together"]).await?.expect_code(0);
+    refused("rollback", Cluster::B).await?;
+    stage.back(case).await?;
+    stage.leave().await
 }
 
 /// Behind the move somebody tidies up in A: nothing forward needs what is gone.

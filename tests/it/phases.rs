@@ -22,6 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         on_bed("phases::by_hand_and_by_run_until_mixed_with_the_canary", mixed),
         on_bed("phases::a_document_names_clusters_by_file_and_by_secret", document),
         on_bed("phases::events_tell_a_run_from_begin_to_end", told),
+        on_bed("phases::a_canary_of_one_pauses_before_the_cutover_and_the_deleting", canary),
         on_bed("phases::bad_input_changes_nothing_and_names_the_nearest", bad_input),
     ]
 }
@@ -129,6 +130,30 @@ impl Stage {
         let api: Api<k8s_openapi::api::core::v1::Service> = Api::namespaced(self.b.clone(), &self.destination);
         Ok(api.get_opt(name).await?.is_some())
     }
+}
+
+/// Behind the last ordinal come the cutover and the deleting: a pause after it is one before these.
+async fn canary(bed: &'static Bed) -> Result<()> {
+    let stage = Stage::new(bed, "canary", published(1)).await?;
+    let case = stage.case().await?;
+    let out_of_range = stage.run("run", &["--yes", "--pause-after", "1"]).await?.expect_code(2).stderr;
+    ensure!(out_of_range.contains("there is no such ordinal, those of web are 0 to 0"), "{out_of_range}");
+    ensure!(writes_of(bed, &stage.tool.user)? == [] as [String; 0], "a refusal changed something");
+    for _ in 0..2 {
+        let said = stage.done("run", &["--finalize", "--pause-after", "0"]).await?.stderr;
+        ensure!(said.contains("paused after ordinal 0, as asked"), "{said}");
+        ensure!(stage.ready_pods(Cluster::B).await? == 1 && !stage.has_service("web-public").await?, "{said}");
+        ensure!(stage.volumes(Cluster::A).await?.len() == 1, "A keeps its volumes: {said}");
+    }
+    stage.expect_phase("Finalizing", true, &["run", "rollback"]).await?;
+    case.clone().expecting(Expected::Moved).assert_clean(bed).await?;
+    stage.back(case).await?;
+    let case = stage.case().await?;
+    let said = stage.done("run", &["--order", "together", "--pause-after", "0"]).await?.stderr;
+    ensure!(said.contains("paused after ordinal 0, as asked"), "all is the last one: {said}");
+    stage.done("run", &["--finalize"]).await?;
+    ensure!(stage.has_service("web-public").await?);
+    stage.end(case.expecting(Expected::Finalized)).await
 }
 
 async fn mixed(bed: &'static Bed) -> Result<()> {

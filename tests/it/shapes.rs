@@ -281,6 +281,7 @@ async fn quorum(bed: &'static Bed) -> Result<()> {
     mover.run("run", &["--order", "together", "--yes"]).await?.expect_code(0);
     ensure!(mover.grown_to()? == [3], "one patch starts them all: {:?}", mover.grown_to()?);
     sets[0].wait_ready(&scene.b).await?;
+    mover.judge(Order::Together, Expected::Moved).await?;
     mover.run("rollback", &["--yes"]).await?.expect_code(0);
     sets[0].wait_ready(&scene.a).await?;
     mover.judge(Order::Together, Expected::RolledBack).await?;
@@ -296,6 +297,7 @@ async fn stops_last(bed: &'static Bed) -> Result<()> {
     sets[0].wait_ready(&scene.b).await?;
     ensure!(mover.pod_deletes(Cluster::A)? == highest_first("web", 3), "{:?}", mover.pod_deletes(Cluster::A)?);
     ensure!(mover.grown_to()? == [3], "{:?}", mover.grown_to()?);
+    mover.judge(Order::Together, Expected::Moved).await?;
     mover.run("rollback", &["--yes"]).await?.expect_code(0);
     sets[0].wait_ready(&scene.a).await?;
     mover.judge(Order::Together, Expected::RolledBack).await?;

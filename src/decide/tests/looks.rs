@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::run::Run;
 use crate::decide::{Condition, Goal, Next, Step, Until, decide};
 use crate::fixtures;
+use crate::plan::Order;
 use crate::world::{Kind, Read, Side};
 
 /// Returns the decision on what was all seen before the last wait.
@@ -66,4 +67,58 @@ fn what_is_known_to_be_in_the_way_is_waited_for_without_asking_again() {
     let waits = run.until(is_attached);
     assert!(is_attached(&waits), "{waits:?}");
     assert_eq!(after_a_wait(&run), waits);
+}
+
+/// Answers only what is asked for, as the program does; returns how often it was asked in a row.
+fn looks_in_a_row(run: &Run) -> usize {
+    let mut world = run.world();
+    world.settled = world.seq;
+    for count in 0.. {
+        let next = decide(&run.simulation.plan, &run.simulation.pairs, &run.goal, &world);
+        let Next::Look(reads) = next else { return count };
+        assert!(count < 100, "there is no end of looks: {reads:?}");
+        for read in reads {
+            match read {
+                Read::List(side, kind) => {
+                    let all: Vec<_> = run.world().objects(side, kind).cloned().collect();
+                    world.seq += 1;
+                    let seq = world.seq;
+                    world.shelf_mut(side, kind).put_list(seq, all);
+                }
+                Read::Get(side, kind, name) => {
+                    world.seq += 1;
+                    let seq = world.seq;
+                    let found = run.simulation.get(side, kind, &name);
+                    world.shelf_mut(side, kind).put(seq, &name, Ok(found));
+                }
+                Read::Volumes(_) => run.simulation.describe(&mut world),
+                other => panic!("nobody asks for {other:?} here"),
+            }
+        }
+    }
+    unreachable!("the count has no end")
+}
+
+#[test]
+fn hundreds_of_volumes_are_looked_at_together() {
+    let mut plan = fixtures::plan(12, 1);
+    plan.choices.order = Order::Together;
+    let goals = [Goal::forward(Until::Swing), Goal::back(), Goal::forward(Until::Finalize)];
+    for way in [&goals[..2], &goals[2..]] {
+        let mut run = Run::new(plan.clone(), way[0].clone());
+        for goal in way {
+            run.goal = goal.clone();
+            let end = loop {
+                let next = run.next();
+                if matches!(next, Next::Act { .. }) {
+                    let looks = looks_in_a_row(&run);
+                    assert!(looks <= 10, "{looks} looks in a row before {next:?}");
+                }
+                if !run.follow(&next) {
+                    break next;
+                }
+            };
+            assert!(matches!(end, Next::Done(_)), "{end:?}");
+        }
+    }
 }

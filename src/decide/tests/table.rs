@@ -1,4 +1,4 @@
-//! A table of situations: every phase boundary, and every reason to stop.
+//! A table of situations: every phase boundary, and most reasons to stop.
 
 use std::time::Duration;
 
@@ -51,6 +51,26 @@ fn each_phase_ends_where_it_should() {
             let marked = world.objects(side, kind).find(|object| object.annotation(MIGRATION_ANNOTATION).is_some());
             assert!(marked.is_none(), "{kind} {:?} keeps our mark", marked.map(|object| object.name().to_owned()));
         }
+    }
+}
+
+/// With the last ordinal too: behind it come the cutover, and the deleting.
+#[test]
+fn the_canary_pauses_at_any_ordinal() {
+    for (replicas, pause, order) in
+        [(1, 0, Order::OneByOne), (3, 1, Order::OneByOne), (3, 2, Order::OneByOne), (3, 2, Order::Together)]
+    {
+        let mut plan = fixtures::plan(replicas, 1);
+        plan.choices.order = order;
+        let mut run = Run::new(plan, Goal { pause_after: Some(pause), ..Goal::forward(Until::Finalize) });
+        for _ in 0..2 {
+            assert_eq!(run.end(), Next::Done(Done::PausedAfter(pause)), "{pause} of {replicas}, {order}");
+            let set = run.simulation.get(Side::Destination, Kind::StatefulSet, fixtures::SET).expect("it is there");
+            assert_eq!(set.replicas(), pause + 1);
+            assert!(!run.questions.iter().any(|it| matches!(it, Confirmation::Cutover | Confirmation::Deleting)));
+        }
+        run.goal.pause_after = None;
+        assert_eq!(run.end(), Next::Done(Done::Completed));
     }
 }
 
