@@ -65,7 +65,7 @@ pub(crate) async fn look(
         }
     }
     if !volumes.is_empty() {
-        suggest_zones(endpoints, world);
+        suggest_zones(endpoints, world, &volumes);
         world.seq += 1;
         let seq = world.seq;
         let ids: Vec<VolumeId> = volumes.into_iter().collect();
@@ -175,11 +175,14 @@ fn change(world: &World, side: Side, kind: Kind, name: &str, found: Option<&Obje
     Some(Event::object(side, kind, name, what))
 }
 
-/// Tells EC2 the zones that the clusters name, in case that nothing else says the region.
-fn suggest_zones(endpoints: &Endpoints, world: &World) {
+/// Tells EC2 the zones that the volumes' PersistentVolumes name, in case that nothing else says the region.
+fn suggest_zones(endpoints: &Endpoints, world: &World, ids: &BTreeSet<VolumeId>) {
     const ZONE: &str = "topology.kubernetes.io/zone";
     for side in Side::BOTH {
         for volume in world.objects(side, Kind::PersistentVolume) {
+            if !volume.volume_id().is_some_and(|id| ids.contains(&id)) {
+                continue;
+            }
             let terms = volume.array("/spec/nodeAffinity/required/nodeSelectorTerms").iter();
             let expressions = terms.filter_map(|term| term["matchExpressions"].as_array()).flatten();
             let affine = expressions
@@ -187,9 +190,7 @@ fn suggest_zones(endpoints: &Endpoints, world: &World) {
                 .find_map(|expression| expression["values"][0].as_str());
             let in_tree = volume.text("/spec/awsElasticBlockStore/volumeID");
             let in_tree = in_tree.and_then(|id| id.strip_prefix("aws://")?.split('/').next());
-            if let Some(zone) =
-                affine.or_else(|| volume.label(ZONE)).or(in_tree).filter(|_| volume.volume_id().is_some())
-            {
+            if let Some(zone) = affine.or_else(|| volume.label(ZONE)).or(in_tree) {
                 endpoints.ec2.suggest_zone(zone);
                 return;
             }

@@ -28,6 +28,10 @@ pub const RECLAIM_POLICY_ANNOTATION: &str = "sts-migrate.io/reclaim-policy";
 /// Annotation that is set and taken away again, so that an object is written (fencing).
 pub(crate) const TOUCHED_ANNOTATION: &str = "sts-migrate.io/touched";
 
+/// Annotations that are ours, or that any `kubectl apply` writes: where they differ nobody has changed anything.
+pub(crate) const UNHEEDED_ANNOTATIONS: [&str; 3] =
+    [MIGRATION_ANNOTATION, TOUCHED_ANNOTATION, "kubectl.kubernetes.io/last-applied-configuration"];
+
 /// The only reclaim policy under which data outlives objects (I-2).
 pub(crate) const RETAIN: &str = "Retain";
 

@@ -8,12 +8,14 @@ use crate::cli::Output;
 use crate::failure::{Exit, Failure};
 
 mod addresses;
+mod changes;
 mod findings;
 mod left;
 mod plan;
 mod status;
 
 pub(crate) use addresses::{Address, addresses};
+pub(crate) use changes::changes;
 pub(crate) use findings::findings_text;
 pub(crate) use left::{left_in_source, left_lines, needed as left_needed};
 pub(crate) use plan::{PlanView, headline};

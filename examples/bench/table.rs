@@ -29,13 +29,13 @@ const COLUMNS: [Column; 8] = [
 pub(crate) fn downtimes(moves: &[(&str, &Move)]) {
     println!("Downtime per pod in milliseconds, from the delete in a to Ready in b:\n");
     let titles: Vec<String> = COLUMNS.iter().map(|(title, _)| format!("{title:>8}")).collect();
-    println!("| {:<24} |{} |", "", titles.join(" |"));
-    println!("|-{:-<24}-|{}", "", "--------:|".repeat(COLUMNS.len()));
+    println!("| {:<25} |{} |", "", titles.join(" |"));
+    println!("|-{:-<25}-|{}", "", "--------:|".repeat(COLUMNS.len()));
     for (mover, moved) in moves {
         for (what, pick) in [("median", median as fn(Vec<f64>) -> f64), ("worst", worst)] {
             let cells: Vec<String> =
                 COLUMNS.iter().map(|(_, value)| format!("{:>8.1}", pick(all(moved, *value)))).collect();
-            println!("| {:<24} |{} |", format!("{mover} ({}), {what}", moved.downtimes.len()), cells.join(" |"));
+            println!("| {:<25} |{} |", format!("{mover} ({}), {what}", moved.downtimes.len()), cells.join(" |"));
         }
     }
     println!(

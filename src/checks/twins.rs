@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 
 use super::case::Case;
+use super::names::some;
 use super::scope::subject;
 use super::{Finding, Level};
-use crate::world::{Kind, Object, Side, VolumeId};
+use crate::world::{Kind, Object, Side, VolumeId, idle_claims};
 
 /// PF-19: each volume is named by one PV in A and by none in B. A twin with `Delete` deletes the
 /// volume when it is let go, weeks later if need be.
@@ -93,6 +94,7 @@ pub(super) fn destination(case: &Case<'_>) -> Vec<Finding> {
             findings.push(taken(case, Kind::PersistentVolumeClaim, found, what));
         }
     }
+    findings.extend(waiting(case));
     let names: BTreeSet<String> = case.ordinals.clone().map(|ordinal| case.pod_name(ordinal)).collect();
     for side in Side::BOTH {
         for pod in case.world().objects(side, Kind::Pod).filter(|pod| names.contains(pod.name())) {
@@ -109,6 +111,30 @@ pub(super) fn destination(case: &Case<'_>) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Returns the finding about claims of the set's templates in B at ordinals that do not move: the set there
+/// would take them at a later scale-up, with whatever is on their volumes (SS-9).
+fn waiting(case: &Case<'_>) -> Option<Finding> {
+    let kind = Kind::PersistentVolumeClaim;
+    let moves = |name: &str| case.claims.iter().any(|claim| claim.name == name);
+    let names: Vec<String> = idle_claims(case.set, Side::Destination, case.world())
+        .into_iter()
+        .filter(|claim| !case.is_ours(claim) && !moves(claim.name()))
+        .map(|claim| claim.name().to_owned())
+        .collect();
+    (!names.is_empty()).then(|| Finding {
+        code: "PF-20",
+        level: Level::Warns,
+        subject: format!("PersistentVolumeClaims {} (destination)", some(&names)),
+        what: "they are there already, of ordinals that do not move: scaled up later, the set would start on what they hold"
+            .to_owned(),
+        remedy: format!(
+            "if nobody needs them, remove them: `{} delete persistentvolumeclaim {}`",
+            case.destination(kind),
+            names.join(" ")
+        ),
+    })
 }
 
 /// Returns a finding about an object in B whose name is needed.

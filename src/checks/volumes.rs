@@ -14,33 +14,37 @@ const CLUSTER_NAME_TAG: &str = "ebs.csi.aws.com/cluster-name";
 /// Tags of which the driver's newer policy wants one (EC-8).
 const DRIVER_TAGS: [&str; 2] = ["ebs.csi.aws.com/cluster", "kubernetes.io/created-for/pvc/name"];
 
-/// PF-24: EC2 shows every volume.
+/// PF-24: EC2 shows every volume. Volumes that it does not show for one reason are one finding.
 pub(super) fn readable(case: &Case<'_>) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for claim in &case.claims {
-        let Some(id) = &claim.id else { continue };
-        let (what, remedy) = match claim.facts(case.world()) {
+    let mut reasons: Vec<((String, &str), Vec<&Claim<'_>>)> = Vec::new();
+    for claim in case.claims.iter().filter(|claim| claim.id.is_some()) {
+        let reason = match claim.facts(case.world()) {
             Some(Ok(Some(_))) => continue,
             Some(Ok(None)) => (
                 "EC2 does not know it: these are credentials of another account, or another region".to_owned(),
-                format!(
-                    "`aws ec2 describe-volumes --volume-ids {id}` must show it; choose with `--profile` and `--region`"
-                ),
+                "must show it; choose with `--profile` and `--region`",
             ),
             Some(Err(unknown)) => (
                 format!("EC2 did not say what it is: {}", unknown.reason),
-                format!(
-                    "`aws ec2 describe-volumes --volume-ids {id}` must work: the right `ec2:DescribeVolumes` is needed"
-                ),
+                "must work: the right `ec2:DescribeVolumes` is needed",
             ),
-            None => (
-                "EC2 was not asked".to_owned(),
-                format!("`aws ec2 describe-volumes --volume-ids {id}` must work; run this again"),
-            ),
+            None => ("EC2 was not asked".to_owned(), "must work; run this again"),
         };
-        findings.push(Finding { code: "PF-24", level: Level::Blocks, subject: claim.id_subject(), what, remedy });
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, claims)) => claims.push(claim),
+            None => reasons.push((reason, vec![claim])),
+        }
     }
-    findings
+    let finding = |((what, remedy), claims): ((String, &str), Vec<&Claim<'_>>)| {
+        let ids: Vec<String> = claims.iter().filter_map(|claim| Some(claim.id.as_ref()?.to_string())).collect();
+        let subject = match claims.as_slice() {
+            [claim] => claim.id_subject(),
+            _ => format!("volumes {}", some(&ids)),
+        };
+        let remedy = format!("`aws ec2 describe-volumes --volume-ids {}` {remedy}", ids[0]);
+        Finding { code: "PF-24", level: Level::Blocks, subject, what, remedy }
+    };
+    reasons.into_iter().map(finding).collect()
 }
 
 /// PF-22: the volumes hang on A's nodes, and B has nodes in their zones.

@@ -11,7 +11,7 @@ use crate::cli::{RunArgs, SubjectArgs};
 use crate::decide::{Goal, Until};
 use crate::drive::{CommandLines, Options, Signals, Timeouts, drive};
 use crate::failure::{Exit, Failure};
-use crate::plan::{self, Order, Plan, Request};
+use crate::plan::{Order, Plan, Request};
 use crate::record::{Direction, Outcome, Subject};
 use crate::report::{findings_text, headline, reached, status_needed};
 use crate::spec::Spec;
@@ -85,7 +85,7 @@ pub(super) async fn run(
         ui.say(&line);
     }
     ui.follow(&plan);
-    let ended = drive_to(&mut opened, &plan, &goal, &mut signals, &mut ui).await;
+    let ended = drive_to(&mut opened, &plan, &goal, &mut signals, &mut ui).await?;
     conclude(&mut opened, &plan, forward.subcommand, ended, &mut ui).await
 }
 
@@ -115,13 +115,17 @@ fn can_pause(plan: &Plan, goal: &Goal) -> Result<(), Failure> {
 }
 
 /// Drives with the time-outs and commands of this run.
+///
+/// # Errors
+/// It is not known in which region the volumes are; nothing was written.
 pub(super) async fn drive_to(
     opened: &mut Opened,
     plan: &Plan,
     goal: &Goal,
     signals: &mut Signals,
     ui: &mut Ui,
-) -> crate::drive::Ended {
+) -> Result<crate::drive::Ended, Failure> {
+    opened.can_find(plan).await?;
     let spec = &opened.spec;
     let options = Options {
         timeouts: Timeouts {
@@ -135,7 +139,7 @@ pub(super) async fn drive_to(
             cutover: spec.cutover_command.clone(),
         },
     };
-    drive(&mut opened.session, plan, goal, &options, signals, ui).await
+    Ok(drive(&mut opened.session, plan, goal, &options, signals, ui).await)
 }
 
 /// Refuses when there is nobody to ask and no consent.
@@ -181,7 +185,7 @@ async fn begin(
             Some(Outcome::RolledBack) if target.plan.is_some() => {
                 // A rollback whose ending was interrupted: it is finished first.
                 let plan = target.planned(opened)?;
-                let ended = drive_to(opened, &plan, &Goal::back(), signals, ui).await;
+                let ended = drive_to(opened, &plan, &Goal::back(), signals, ui).await?;
                 conclude(opened, &plan, "rollback", ended, ui).await?;
             }
             Some(Outcome::Completed) if target.plan.is_none() && is_gone(opened, target).await => {
@@ -280,13 +284,13 @@ async fn in_turn(opened: &mut Opened, target: &Target, plan: &Plan, forward: &Fo
 async fn new(opened: &mut Opened, target: &Target, forward: &Forward, ui: &mut Ui) -> Result<Plan, Failure> {
     ui.say("preflight: looking at both clusters and EC2");
     let mut request = opened.request(target.subject, &target.name).await;
-    let mut findings = opened.preflight(&request).await;
+    let mut findings = opened.preflight(&request).await?;
     if let Some(limit) = forward.wait
         && unused(opened, &request, &findings, limit, ui).await
     {
         ui.say("preflight: looking again, now that nothing uses the claim");
         opened.forget();
-        findings = opened.preflight(&request).await;
+        findings = opened.preflight(&request).await?;
     }
     if request.order.is_none() && findings.iter().any(is_order) {
         let others: Vec<Finding> = findings.iter().filter(|finding| !is_order(finding)).cloned().collect();
@@ -294,7 +298,7 @@ async fn new(opened: &mut Opened, target: &Target, forward: &Forward, ui: &mut U
             return Err(blocked(opened, &findings, request.force));
         }
         request.order = Some(choose_order(opened, &request, ui).await?);
-        findings = opened.preflight(&request).await;
+        findings = opened.preflight(&request).await?;
     }
     for line in findings_text(&findings, request.force).lines() {
         ui.say(line);
@@ -309,14 +313,7 @@ async fn new(opened: &mut Opened, target: &Target, forward: &Forward, ui: &mut U
             .filter(|finding| tells_of_freeze(finding))
             .map(|finding| format!("{}: {}", finding.subject, finding.what)),
     );
-    opened.look_while(|world| plan::needed(&request, world)).await;
-    let plan = plan::build(&request, target.attempts + 1, &opened.session.world).map_err(|error| {
-        Failure::harmless(
-            Exit::Findings,
-            format!("no plan can be made: {error:#}"),
-            format!("`{}` says more", opened.typed.beginning("preflight")),
-        )
-    })?;
+    let plan = opened.build(&request, target.attempts + 1).await?;
     for remark in translate::remarks(&plan) {
         ui.say(&format!("note: {remark}"));
     }
@@ -360,7 +357,7 @@ fn tells_of_freeze(finding: &Finding) -> bool {
     finding.code == "PF-34" && finding.level != Level::Blocks
 }
 
-async fn choose_order(opened: &Opened, request: &Request, ui: &mut Ui) -> Result<plan::Order, Failure> {
+async fn choose_order(opened: &Opened, request: &Request, ui: &mut Ui) -> Result<Order, Failure> {
     let world = &opened.session.world;
     let replicas =
         world.object(Side::Source, Kind::StatefulSet, &request.name).map_or(0, crate::world::Object::replicas);

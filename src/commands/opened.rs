@@ -12,9 +12,9 @@ use crate::cli::SubjectArgs;
 use crate::connect::{AwsOptions, Cluster, ConnectError, Ec2, Endpoints, Source};
 use crate::drive::Session;
 use crate::events::Events;
-use crate::failure::{Failure, did_you_mean};
+use crate::failure::{Exit, Failure, did_you_mean};
 use crate::observe;
-use crate::plan::{Place, Request};
+use crate::plan::{self, Place, Plan, Request};
 use crate::record::Subject;
 use crate::spec::{self, ClusterReference, Spec};
 use crate::world::{Kind, Read, Side, World};
@@ -120,9 +120,48 @@ impl Opened {
     }
 
     /// Makes all reads that preflight needs, and returns what it finds.
-    pub(super) async fn preflight(&mut self, request: &Request) -> Vec<checks::Finding> {
+    ///
+    /// # Errors
+    /// EC2 has to be asked, and nothing says in which region.
+    pub(super) async fn preflight(&mut self, request: &Request) -> Result<Vec<checks::Finding>, Failure> {
         self.look_while(|world| checks::needed(request, world)).await;
-        checks::preflight(request, &self.session.world)
+        self.has_region(!self.session.world.volumes.is_empty()).await?;
+        Ok(checks::preflight(request, &self.session.world))
+    }
+
+    /// Builds the plan of a migration that begins, after all reads that it needs.
+    ///
+    /// # Errors
+    /// As [`Opened::preflight`]; what is there allows no plan.
+    pub(super) async fn build(&mut self, request: &Request, attempt: u32) -> Result<Plan, Failure> {
+        self.look_while(|world| plan::needed(request, world)).await;
+        self.has_region(!self.session.world.volumes.is_empty()).await?;
+        plan::build(request, attempt, &self.session.world).map_err(|error| {
+            Failure::harmless(
+                Exit::Findings,
+                format!("no plan can be made: {error:#}"),
+                format!("`{}` says what is in the way", self.typed.beginning("preflight")),
+            )
+        })
+    }
+
+    /// Refuses when nothing says in which region a plan's volumes are.
+    ///
+    /// # Errors
+    /// Neither the operator nor the volumes' zone names a region.
+    pub(super) async fn can_find(&self, plan: &Plan) -> Result<(), Failure> {
+        plan.volumes().for_each(|volume| self.session.endpoints.ec2.suggest_zone(&volume.zone));
+        self.has_region(plan.volumes().next().is_some()).await
+    }
+
+    async fn has_region(&self, is_needed: bool) -> Result<(), Failure> {
+        if !is_needed || self.session.endpoints.ec2.region().await.is_some() {
+            return Ok(());
+        }
+        Err(Failure::usage(
+            "no AWS region is known, and the zone of the volumes names none",
+            "name it with `--region REGION`, or set AWS_REGION; `aws configure list` shows what the AWS CLI would use",
+        ))
     }
 
     /// Forgets what was seen, so that all is looked at again.

@@ -82,6 +82,6 @@ pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     }
     ui.follow(&plan);
     let goal = opened.spec.goal(Direction::Back, Until::Finalize);
-    let ended = drive_to(&mut opened, &plan, &goal, &mut signals, &mut ui).await;
+    let ended = drive_to(&mut opened, &plan, &goal, &mut signals, &mut ui).await?;
     conclude(&mut opened, &plan, "rollback", ended, &mut ui).await
 }

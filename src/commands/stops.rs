@@ -282,6 +282,7 @@ mod tests {
             Stop::PlanMissing { side },
             Stop::TimedOut { on: free(), seconds: 300 },
             Stop::NodeNotReady { node: "n".into(), pod: "web-0".into() },
+            Stop::Stuck { reads: "pods".into() },
         ];
         for stop in pauses {
             assert_eq!(advised(&stop).exit, Exit::Failed, "{stop}");

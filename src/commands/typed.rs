@@ -149,8 +149,8 @@ impl Typed {
 
     fn words(&self, subcommand: &str, groups: &[&[String]]) -> String {
         let is_claim = matches!(self.moved, Some((Subject::Claim, _)));
-        // What `run` and `preflight` are for a set, `move-volume` is for a claim.
-        let subcommand = if is_claim && matches!(subcommand, "run" | "preflight") { "move-volume" } else { subcommand };
+        // What `run` is for a set, `move-volume` is for a claim.
+        let subcommand = if is_claim && subcommand == "run" { "move-volume" } else { subcommand };
         let mut words = vec![self.program.clone(), subcommand.to_owned()];
         words.extend(groups.iter().copied().flatten().cloned());
         if let Some((_, name)) = &self.moved {
@@ -185,7 +185,7 @@ mod tests {
         let subject = SubjectArgs { place, ..SubjectArgs::default() };
         let typed = Typed::new("sts-migrate", &subject).with_claim(Some("uploads"));
         assert_eq!(typed.command("run"), "sts-migrate move-volume --src a uploads");
-        assert_eq!(typed.beginning("preflight"), "sts-migrate move-volume --src a uploads");
+        assert_eq!(typed.beginning("preflight"), "sts-migrate preflight --src a --claim uploads");
         assert_eq!(typed.command("rollback"), "sts-migrate rollback --src a --claim uploads");
     }
 

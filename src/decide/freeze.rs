@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::facts::{listed, present};
 use super::{Action, Clock, Condition, Confirmation, Decision, Flow, Next, Step, Stop, Wait, records};
+use crate::plan::UNHEEDED_ANNOTATIONS;
 use crate::world::{Answer, Kind, Object, Side};
 
 impl Decision<'_> {
@@ -88,9 +89,7 @@ pub(super) fn set_differences(before: &Object, now: &Object) -> Vec<String> {
         let mut value = object.at(pointer).cloned().unwrap_or(Value::Null);
         if let Some(map) = value.as_object_mut() {
             map.remove("persistentVolumeClaimRetentionPolicy");
-            map.remove(crate::plan::MIGRATION_ANNOTATION);
-            map.remove(crate::plan::TOUCHED_ANNOTATION);
-            map.remove("kubectl.kubernetes.io/last-applied-configuration");
+            map.retain(|key, _| !UNHEEDED_ANNOTATIONS.contains(&key.as_str()));
         }
         if value.as_object().is_some_and(serde_json::Map::is_empty) { Value::Null } else { value }
     };

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::plan::{IdleClaims, Order, Plan, SetPlan, VolumePlan};
 use crate::record::Subject;
 use crate::report::count;
+use crate::world::Kind;
 
 /// What is shown of a plan: no before-images, which may hold what only Secrets should.
 #[derive(Debug, Serialize)]
@@ -14,6 +15,8 @@ use crate::report::count;
 pub(crate) struct PlanView<'a> {
     migration_id: &'a str,
     attempt: u32,
+    /// Kind of what moves: a StatefulSet, or a single PersistentVolumeClaim.
+    kind: &'static str,
     from: String,
     to: String,
     order: Order,
@@ -67,6 +70,7 @@ impl<'a> PlanView<'a> {
         PlanView {
             migration_id: &plan.id,
             attempt: plan.attempt,
+            kind: plan.subject().kind().name(),
             from: format!("{}/{}", plan.source.context, plan.source.namespace),
             to: format!("{}/{}", plan.destination.context, plan.destination.namespace),
             order: plan.choices.order,
@@ -80,12 +84,34 @@ impl<'a> PlanView<'a> {
         let mut text =
             format!("migration {} (attempt {}): {} → {}\n", self.migration_id, self.attempt, self.from, self.to);
         for set in &self.sets {
-            set.write(&mut text, self.order);
+            if self.kind == Kind::StatefulSet.name() {
+                set.write(&mut text, self.order);
+            } else {
+                set.idle.iter().for_each(|volume| volume.write(&mut text));
+            }
         }
         for remark in &self.remarks {
             let _infallible = writeln!(text, "note: {remark}");
         }
         text
+    }
+}
+
+impl VolumeView<'_> {
+    /// Writes what becomes of a single claim.
+    fn write(&self, text: &mut String) {
+        let VolumeView { claim, volume, source_volume_name: old, destination_volume_name: new, .. } = self;
+        let (size, zone, policy) = (self.size_gib, self.zone, self.reclaim_policy);
+        let _infallible = write!(
+            text,
+            "PersistentVolumeClaim {claim}:\n\
+             \x20 move (nothing may use it)\n\
+             \x20   source: PersistentVolume {old} from {policy} to Retain, wait until {volume} is free\n\
+             \x20   destination: create PersistentVolume {new} on {volume} ({size} GiB, {zone}) and claim {claim}, wait until they are bound\n\
+             \x20 finalize (no way back)\n\
+             \x20   source: delete claim {claim} and PersistentVolume {old}; {volume} stays\n\
+             \x20   destination: reclaim policy as it was in the source\n"
+        );
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::decide::{Action, Command, Confirmation, Step, Verb};
 use crate::plan::{Plan, SetPlan};
 use crate::record::Subject;
-use crate::report::{addresses, count, names};
+use crate::report::{addresses, changes, count, names};
 use crate::world::{Kind, Side, World};
 
 /// Returns calls in words, those of one step and kind in one line.
@@ -197,14 +197,16 @@ fn of_set(confirmation: &Confirmation, plan: &Plan, set: &SetPlan, world: &World
                 let verb = if here.len() == 1 { "stops" } else { "stop" };
                 format!("  {} {} in {destination} {verb}", noun(here.len(), "pod"), names(&here))
             };
-            vec![
+            let mut lines = vec![
                 format!("rollback: {destination} is emptied of what is ours, {source} gets StatefulSet {name} back as it was"),
                 stopped,
                 "  deleted there: the set, its claims and PersistentVolumes, Services that we created; the EBS volumes stay".to_owned(),
                 "  pods in the source that never moved are not restarted".to_owned(),
                 "  what the pods wrote in the destination stays on the volumes; if a newer version of the software".to_owned(),
                 "  changed the format on disk, the old one in the source may be unable to read it".to_owned(),
-            ]
+            ];
+            lines.extend(changes(plan, set, world).iter().map(|line| format!("  {line}")));
+            lines
         }
     }
 }

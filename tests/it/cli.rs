@@ -222,9 +222,18 @@ fn plugin() -> Result<()> {
     let link = machine.link("kubectl-sts_migrate")?;
     let help = machine.run_as(&link, &["status", "-h"])?;
     ensure!(help.stdout.contains("Usage: kubectl sts-migrate status [OPTIONS] [NAME]"), "{help:?}");
-    let refused = machine.run_as(&link, &["run", "--src", "shop-a", "--dst", "shop-b", "web"])?;
+    let path = env::join_paths([machine.home.path(), Path::new("/usr/bin"), Path::new("/bin")])?;
+    let output = Command::new(Binaries::find_or_build()?.directory().join("kubectl"))
+        .args(["sts-migrate", "run", "--src", "shop-a", "--dst", "shop-b", "web"])
+        .env_clear()
+        .env("HOME", machine.home.path())
+        .env("PATH", path)
+        .env("KUBECONFIG", machine.home.path().join("kubeconfig"))
+        .stdin(Stdio::null())
+        .output()?;
     let hint = "hint: say yes beforehand: `kubectl sts-migrate run --src shop-a --dst shop-b web --yes`\n";
-    ensure!(refused.stderr.ends_with(hint), "{refused:?}");
+    let refused = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(2) && refused.contains(hint), "{}: {refused}", output.status);
     Ok(())
 }
 

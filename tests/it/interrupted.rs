@@ -1,4 +1,4 @@
-//! Runs that end in the middle, by a signal, `kill -9` or a time limit: what they say, whose the lock
+//! Runs that end in the middle, by a signal, `kill -9`, a limit or somebody's hand: what they say, whose the lock
 //! is afterwards, and how the next one goes on, or back.
 
 use std::collections::BTreeSet;
@@ -8,10 +8,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bed::judge::Expected;
+use bed::workload::{USUAL_CLASS, Workload};
 use bed::{Bed, Cluster, ec2};
+use k8s_openapi::api::admissionregistration::v1::{MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding};
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use libtest_mimic::Trial;
 use rustix::process::{Pid, Signal, kill_process};
@@ -27,6 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         on_bed("interrupted::another_machine_waits_for_the_lock_of_a_killed_run_and_fences", killed),
         on_bed("interrupted::signals_a_lost_terminal_and_a_detach_that_sticks_there_and_back", stuck_detach),
+        on_bed("interrupted::gives_up_on_a_set_that_somebody_keeps_small", kept_small),
     ]
 }
 
@@ -232,6 +236,61 @@ async fn stuck_detach(bed: &'static Bed) -> Result<()> {
     control.release(&volume).await?;
     stage.back(case).await?;
     stage.leave().await
+}
+
+/// An admission policy of B's keeps the set at no replica: nothing is tried for ever.
+async fn kept_small(bed: &'static Bed) -> Result<()> {
+    let stage = Stage::new(bed, "kept-small", |set| set.claim("data", "1Gi", USUAL_CLASS)).await?;
+    let case = stage.case().await?;
+    stage.run("freeze", &["--yes"]).await?.expect_code(0);
+    let name = stage.destination.clone();
+    let policies: Api<MutatingAdmissionPolicy> = Api::all(stage.b.clone());
+    let policy = serde_json::from_value(json!({
+        "metadata": { "name": name },
+        "spec": {
+            "failurePolicy": "Fail",
+            "reinvocationPolicy": "Never",
+            "matchConstraints": {
+                "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": name } },
+                "resourceRules": [{
+                    "apiGroups": ["apps"], "apiVersions": ["v1"],
+                    "operations": ["UPDATE"], "resources": ["statefulsets"],
+                }],
+            },
+            "mutations": [{ "patchType": "JSONPatch", "jsonPatch": {
+                "expression": r#"[JSONPatch{op: "replace", path: "/spec/replicas", value: 0}]"#,
+            } }],
+        },
+    }))?;
+    policies.create(&PostParams::default(), &policy).await?;
+    let bindings: Api<MutatingAdmissionPolicyBinding> = Api::all(stage.b.clone());
+    let binding = json!({ "metadata": { "name": name }, "spec": { "policyName": name } });
+    bindings.create(&PostParams::default(), &serde_json::from_value(binding)?).await?;
+    // Another set shows when it is in force, and when no longer.
+    let probe = Workload::new(&name, "probe").replicas(0);
+    probe.apply(&stage.b).await?;
+    let sets: Api<StatefulSet> = Api::namespaced(stage.b.clone(), &name);
+    let kept_at = async |replicas: i32, what: &str| {
+        let change = Patch::Merge(json!({ "spec": { "replicas": 1 } }));
+        eventually(what, PATIENT, async || {
+            let changed = sets.patch("probe", &PatchParams::default(), &change).await?;
+            Ok((changed.spec.replicas == Some(replicas)).then_some(()))
+        })
+        .await
+    };
+    kept_at(0, "the policy to be in force").await?;
+
+    let said = stage.run("swing", &["--yes"]).await?.expect_code(1).stderr;
+    let reason = "attempts to patch StatefulSet web in the destination cluster were without effect: somebody undoes it";
+    ensure!(said.contains(reason) && said.contains("hint: find out what changes it back"), "{said}");
+    ensure!(said.contains("left behind: pod web-0 running in neither cluster"), "{said}");
+    let status = stage.run("status", &[]).await?.expect_code(0).stdout;
+    ensure!(status.contains("Failed") && status.contains(reason), "{status}");
+    bindings.delete(&name, &DeleteParams::default()).await?;
+    policies.delete(&name, &DeleteParams::default()).await?;
+    kept_at(1, "the policy to be gone").await?;
+    stage.run("swing", &["--yes"]).await?.expect_code(0);
+    stage.end(case.expecting(Expected::Moved)).await
 }
 
 /// Runs until it says `words`, sends a signal, and returns all that was said.

@@ -1,5 +1,6 @@
 //! The main job: a set moves by the shipped binary, forward and back, and the judge has nothing to say.
 
+use std::fs;
 use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -7,7 +8,8 @@ use bed::judge::{Expected, Order};
 use bed::node::PodKnobs;
 use bed::workload::{Class, USUAL_CLASS, Workload, absent};
 use bed::{Bed, Cluster, ec2, node, users};
-use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod, Service};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt as _};
 use libtest_mimic::Trial;
@@ -192,7 +194,10 @@ async fn rolled_back(bed: &'static Bed, name: &str, until: &str, pause_after: Op
         arguments.extend(["--pause-after", ordinal]);
     }
     stage.run("run", &arguments).await?.expect_code(0);
+    let changed = if until == "cutover" { change_destination(&stage).await? } else { Vec::new() };
     let ended = stage.run("rollback", &["--yes", "--events", "events.jsonl"]).await?.expect_code(0);
+    let diff: Vec<&str> = ended.stderr.lines().map(str::trim).filter(|line| line.contains('→')).collect();
+    ensure!(diff == changed, "{}", ended.stderr);
     let log = events::documented(&stage.operator.home().join("events.jsonl"))?;
     ensure!(events::ends(&log) == ["rolledBack"], "{log:?}");
     let begun = events::of(&log, "begin");
@@ -208,6 +213,25 @@ async fn rolled_back(bed: &'static Bed, name: &str, until: &str, pause_after: Op
     let status = stage.run("status", &[]).await?.expect_code(0);
     ensure!(status.stdout.contains("RolledBack"), "{}", status.stdout);
     stage.end(case.expecting(Expected::RolledBack)).await
+}
+
+/// Changes the set and its Service in B, as somebody may between a move and its rollback; returns how that
+/// is shown.
+async fn change_destination(stage: &Stage) -> Result<Vec<&'static str>> {
+    let namespace = &stage.destination;
+    let sets: Api<StatefulSet> = Api::namespaced(stage.b.clone(), namespace);
+    let patch = Patch::Merge(json!({ "metadata": { "labels": { "tier": "gold" } }, "spec": { "minReadySeconds": 1 } }));
+    sets.patch(stage.workload.name(), &PatchParams::default(), &patch).await?;
+    let services: Api<Service> = Api::namespaced(stage.b.clone(), namespace);
+    let patch = Patch::Merge(json!({ "spec": { "publishNotReadyAddresses": true } }));
+    services.patch(stage.workload.name(), &PatchParams::default(), &patch).await?;
+    Ok(vec![
+        "StatefulSet web in the destination is not as it was made (was → is):",
+        "metadata.labels.tier: nothing → \"gold\"",
+        "spec.minReadySeconds: nothing → 1",
+        "Service web in the destination is not as it was made (was → is):",
+        "spec.publishNotReadyAddresses: nothing → true",
+    ])
 }
 
 /// Credentials that have run out overnight are met while all pods run, on both ways.
@@ -318,10 +342,20 @@ async fn unschedulable(bed: &'static Bed) -> Result<()> {
 }
 
 async fn forward_again(bed: &'static Bed) -> Result<()> {
-    let stage = Stage::new(bed, "again", usual(1)).await?;
+    let mut stage = Stage::new(bed, "again", usual(1)).await?;
     let case = stage.case().await?;
-    stage.run("run", &["--yes"]).await?.expect_code(0);
-    stage.run("rollback", &["--yes"]).await?.expect_code(0);
+    // The volumes' zone says the region, and a profile whose the credentials are.
+    let credentials =
+        format!("[night]\naws_access_key_id = {}\naws_secret_access_key = never-verified\n", stage.tool.access_key);
+    fs::create_dir(stage.operator.home().join(".aws"))?;
+    fs::write(stage.operator.home().join(".aws/credentials"), credentials)?;
+    for name in ["AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
+        stage.operator.unset(name);
+    }
+    let said = stage.run("run", &["--yes", "--profile", "night"]).await?.expect_code(0).stderr;
+    ensure!(said.contains(" --profile night"), "what to type next is for the same profile: {said}");
+    stage.run("rollback", &["--yes", "--profile", "night"]).await?.expect_code(0);
+    stage.operator = Operator::new(bed, &stage.tool)?;
     case.expecting(Expected::RolledBack).assert_clean(bed).await?;
     let again = stage.case().await?;
     stage.run("run", &["--yes", "--finalize"]).await?.expect_code(0);

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, ensure};
 use bed::judge::{Case, Expected};
 use bed::workload::{
-    Class, USUAL_CLASS, Workload, absent, apply, exists, namespace, remove_namespace, until, volume_of,
+    Class, USUAL_CLASS, Workload, absent, apply, bound_claim, exists, namespace, remove_namespace, until, volume_of,
 };
 use bed::{Bed, Cluster, ec2};
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -53,6 +53,12 @@ async fn finalized(bed: &'static Bed) -> Result<()> {
     ensure!(scene.run("status", &[]).await?.expect_code(1).stderr.contains("there is no migration of claim uploads"));
     let ended = scene.run("finalize", &["--yes"]).await?.expect_code(4);
     ensure!(ended.stderr.contains("`sts-migrate move-volume"), "{}", ended.stderr);
+    let said = scene.refuses(0, &scene.arguments("preflight", &[])).await?;
+    ensure!(said.contains("ready to move"), "{said}");
+    let said = scene.refuses(0, &scene.arguments("plan", &[])).await?;
+    for words in ["PersistentVolumeClaim uploads:", &format!("wait until {volume} is free"), "finalize (no way back)"] {
+        ensure!(said.contains(words), "no `{words}` in {said}");
+    }
 
     let ended = scene.run("move-volume", &["--yes"]).await?.expect_code(0);
     ensure!(ended.stderr.contains(&format!("moved: claim uploads is Bound to {volume}")), "{}", ended.stderr);
@@ -426,25 +432,16 @@ async fn in_tree(bed: &'static Bed) -> Result<()> {
 }
 
 async fn refusals(bed: &'static Bed) -> Result<()> {
-    let scene = Scene::empty(bed, "refused").await?;
-    let local = json!({
-        "apiVersion": "v1", "kind": "PersistentVolume",
-        "metadata": { "name": "claim-refused-local" },
-        "spec": {
-            "accessModes": ["ReadWriteOnce"], "capacity": { "storage": "1Gi" }, "storageClassName": "none",
-            "persistentVolumeReclaimPolicy": "Retain", "hostPath": { "path": "/srv" },
-            "claimRef": { "namespace": scene.source, "name": CLAIM },
-        },
-    });
-    apply(&scene.a, local).await?;
-    scene.claim(json!({ "volumeName": "claim-refused-local", "storageClassName": "none" })).await?;
-    until(scene.claims(Cluster::A), CLAIM, PATIENT, "Bound", |claim| {
-        claim.is_some_and(|claim| claim.status.as_ref().and_then(|it| it.phase.as_deref()) == Some("Bound"))
-    })
-    .await?;
-    let said = scene.refuses(3, &scene.arguments("move-volume", &["--yes", "--force"])).await?;
-    ensure!(said.contains("PF-15 blocks: PersistentVolume claim-refused-local"), "{said}");
-    ensure!(said.matches(" blocks: ").count() == 1, "one message: {said}");
+    let mut scene = Scene::empty(bed, "refused").await?;
+    bound_claim(&scene.a, &scene.source, CLAIM, &json!({ "hostPath": { "path": "/srv" } })).await?;
+    for arguments in [scene.arguments("move-volume", &["--yes", "--force"]), scene.arguments("preflight", &["--force"])]
+    {
+        let said = scene.refuses(3, &arguments).await?;
+        ensure!(said.contains("PF-15 blocks: PersistentVolume claim-refused-uploads"), "{said}");
+        ensure!(said.matches(" blocks: ").count() == 1, "one message: {said}");
+    }
+    let said = scene.refuses(2, &scene.arguments("plan", &["--order", "together"])).await?;
+    ensure!(said.contains("--order") && said.contains("--claim"), "{said}");
     let named = |name: &'static str| {
         let mut arguments = scene.arguments("move-volume", &["--yes"]);
         arguments.pop();
@@ -454,7 +451,7 @@ async fn refusals(bed: &'static Bed) -> Result<()> {
     let said = scene.refuses(3, &named("uplaods")).await?;
     ensure!(said.contains("PF-7 blocks") && said.contains("did you mean `uploads`?"), "{said}");
     ensure!(said.matches(" blocks: ").count() == 1, "one message: {said}");
-    let said = scene.refuses(3, &named("claim-refused-local")).await?;
+    let said = scene.refuses(3, &named("claim-refused-uploads")).await?;
     ensure!(said.contains("is bound to claim uploads") && said.contains("claim-refused-new uploads`"), "{said}");
     // A claim and a set at once.
     let both = ["status", "--src", "a", "--dst", "b", "-n", &scene.source, "--claim", CLAIM, "web"];
@@ -463,5 +460,16 @@ async fn refusals(bed: &'static Bed) -> Result<()> {
     let same = ["move-volume", "--src", "a", "--dst", "a", "-n", &scene.source, "--yes", "--force", CLAIM];
     let said = scene.refuses(3, &same).await?;
     ensure!(said.contains("PF-2 blocks"), "{said}");
+
+    // Nothing says the region: neither the operator nor the volume's zone.
+    let made = ec2::Control::new(bed.ec2_url()).create_volume(&ec2::NewVolume::default()).await?;
+    let source = json!({ "driver": "ebs.csi.aws.com", "volumeHandle": made.volume });
+    bound_claim(&scene.a, &scene.source, "zoneless", &json!({ "csi": source })).await?;
+    scene.operator.unset("AWS_REGION");
+    let mut arguments = scene.arguments("move-volume", &["--yes"]);
+    arguments.pop();
+    arguments.push("zoneless");
+    let said = scene.refuses(2, &arguments).await?;
+    ensure!(said.contains("error: no AWS region is known") && said.contains("hint: name it with `--region "), "{said}");
     scene.clear().await
 }

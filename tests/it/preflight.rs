@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use bed::ec2::VolumePatch;
+use bed::ec2::{NewVolume, VolumePatch};
 use bed::node::PodKnobs;
 use bed::workload::{Class, USUAL_CLASS, Workload, namespace, until};
 use bed::{Bed, Cluster};
@@ -273,6 +273,19 @@ fn of_volumes() -> Vec<Trial> {
         patched("another_zone_in_ec2", "PF-17", || VolumePatch {
             zone: Some("eu-west-1c".to_owned()),
             ..VolumePatch::default()
+        }),
+        // The nodes of a cluster are in two zones, and this is a third.
+        patched("a_zone_without_nodes", "PF-22", || VolumePatch {
+            zone: Some("eu-west-1c".to_owned()),
+            ..VolumePatch::default()
+        }),
+        refusal("a_claim_of_another_storage", "PF-15", async |stage| {
+            stage.add_ordinal(json!({ "hostPath": { "path": "/srv" } })).await
+        }),
+        refusal("a_driver_that_is_not_in_the_destination", "PF-26", async |stage| {
+            let made = stage.bed.ec2().create_volume(&NewVolume::default()).await?;
+            let source = json!({ "driver": "ebs.csi.eks.amazonaws.com", "volumeHandle": made.volume });
+            stage.add_ordinal(json!({ "csi": source })).await
         }),
         patched("deletion_on_termination", "PF-23", || VolumePatch {
             delete_on_termination: Some(true),

@@ -22,6 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         on_bed("prompts::no_at_the_freeze_pauses_with_nothing_down", no_at_the_freeze),
         on_bed("prompts::each_step_is_asked_and_deleting_wants_the_name", each_step),
         on_bed("prompts::no_order_chosen_changes_nothing", no_order),
+        on_bed("prompts::two_that_begin_at_once_go_on_with_one_plan", other_plan),
         on_bed("prompts::ctrl_c_at_a_question_pauses_and_no_before_all_pods", ctrl_c),
         on_bed("prompts::no_at_the_rollback_changes_nothing", no_at_the_rollback),
     ]
@@ -161,6 +162,29 @@ async fn no_order(bed: &'static Bed) -> Result<()> {
     let status = scene.operator.run(scene.arguments("status", &[])).await?.expect_code(1);
     ensure!(status.stderr.contains("there is no migration of web"), "{status:?}");
     scene.end(Expected::Untouched).await
+}
+
+/// While one is asked for the order, another begins with an order of its own.
+async fn other_plan(bed: &'static Bed) -> Result<()> {
+    let scene = Scene::put_up(bed, "prompts-two").await?;
+    let mut screen = scene.screen("run", &["--create-namespace"])?;
+    screen.wait_for("order [1/2/q]:").await?;
+    let elsewhere = ["--create-namespace", "--order", "together", "--yes", "--until", "prepare"];
+    scene.operator.run(scene.arguments("run", &elsewhere)).await?.expect_code(0);
+    screen.type_line("1")?;
+    let said = screen.ends_with(4).await?;
+    ensure!(
+        said.contains("refused: another run stored its plan in the source cluster since this one looked"),
+        "{said}"
+    );
+    ensure!(said.contains("hint: typed again, the command goes on with that plan"), "{said}");
+    ensure!(scene.phase().await? == "FreezingSource paused=false");
+    let mut screen = scene.screen("run", &["--create-namespace"])?;
+    let question = screen.wait_for(GO_ON).await?;
+    ensure!(question.contains("freeze: ") && question.contains("together"), "{question}");
+    screen.type_line("n")?;
+    screen.ends_with(1).await?;
+    scene.end(Expected::Midway).await
 }
 
 async fn ctrl_c(bed: &'static Bed) -> Result<()> {

@@ -15,6 +15,7 @@ use kube::{Api, Client};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
+use crate::migration::writes_of;
 use crate::place::{SOON, is_ready};
 use crate::screen::{GO_ON, Screen};
 use crate::support::{Ended, Operator, on_bed};
@@ -23,6 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         on_bed("shapes::a_writer_and_its_readers_move_one_after_the_other", writer_and_readers),
         on_bed("shapes::two_sets_with_equal_selectors_share_a_budget", equal_selectors),
+        on_bed("shapes::of_two_open_migrations_one_must_be_named", nameless),
         on_bed("shapes::a_quorum_moves_together_and_pauses_one_by_one", quorum),
         on_bed("shapes::an_ordered_set_whose_first_must_stop_last_moves_together", stops_last),
         on_bed("shapes::a_pod_volume_named_like_a_claim_template_names_nothing", replaced_volume),
@@ -261,6 +263,47 @@ async fn equal_selectors(bed: &'static Bed) -> Result<()> {
     mover.judge(Order::OneByOne, Expected::RolledBack).await?;
     let differences = before.differences(&neighbour().await?);
     ensure!(differences.is_empty(), "the other set was touched: {differences:?}");
+    scene.end().await
+}
+
+/// Two migrations are open in one namespace: without a name nothing is done, and who only looks is asked.
+async fn nameless(bed: &'static Bed) -> Result<()> {
+    let (scene, sets) = Scene::put_up(bed, "nameless", |set| set, &["blue", "green"]).await?;
+    let movers = [scene.mover(&sets[0]).await?.beside("green"), scene.mover(&sets[1]).await?.beside("blue")];
+    for mover in &movers {
+        mover.run("run", &["--yes", "--create-namespace", "--until", "prepare"]).await?.expect_code(0);
+    }
+    let [blue, green] = &movers;
+    let before = writes_of(bed, &blue.tool.user)?;
+    let nameless = |command: &'static str, more: &[&'static str]| {
+        [&[command, "--src", "a", "--dst", "b", "-n", scene.namespace.as_str()], more].concat()
+    };
+    for command in ["preflight", "plan", "status", "run", "swing", "rollback"] {
+        let yes: &[&str] = if ["run", "swing", "rollback"].contains(&command) { &["--yes"] } else { &[] };
+        let said = blue.operator.run(nameless(command, yes)).await?.expect_code(2).stderr;
+        ensure!(said.contains("error: NAME is missing, and several migrations are there: blue, green"), "{said}");
+        ensure!(said.contains("hint: name one of them: `sts-migrate status ") && said.contains(" blue`"), "{said}");
+    }
+    let mut screen = Screen::open(&blue.operator, &nameless("rollback", &[]))?;
+    let asked = screen.wait_for("which one [1-2/q]:").await?;
+    ensure!(asked.contains("which migration is meant?"), "{asked}");
+    ensure!(asked.contains("  1) blue\r\n") && asked.contains("  2) green\r\n"), "{asked}");
+    screen.type_line("q")?;
+    screen.ends_with(2).await?;
+    ensure!(writes_of(bed, &blue.tool.user)? == before, "it changed something");
+    let mut screen = Screen::open(&green.operator, &nameless("rollback", &[]))?;
+    screen.wait_for("which one [1-2/q]:").await?;
+    screen.type_line("2")?;
+    let question = screen.wait_for(GO_ON).await?;
+    ensure!(question.contains("gets StatefulSet green back"), "{question}");
+    screen.type_line("y")?;
+    screen.ends_with(0).await?;
+    // Only one is left.
+    let said = blue.operator.run(nameless("rollback", &["--yes"])).await?.expect_code(0).stderr;
+    ensure!(said.contains("rolled back: blue lives in "), "{said}");
+    for mover in &movers {
+        mover.judge(Order::OneByOne, Expected::RolledBack).await?;
+    }
     scene.end().await
 }
 

@@ -92,6 +92,7 @@ impl Stage {
         let pods = usize::try_from(case.replicas)?;
         let ended = self.run("rollback", &["--yes"]).await?.expect_code(0);
         ensure!(self.ready_pods(Cluster::A).await? == pods, "{}", ended.stderr);
+        ensure!(!ended.stderr.contains('→'), "nobody changed anything in B: {}", ended.stderr);
         ensure!(self.set(Cluster::B).await?.is_none(), "a set is left in B");
         case.expecting(Expected::RolledBack).assert_clean(self.bed).await
     }

@@ -56,6 +56,18 @@ fn foreign_objects_under_the_names_block() {
 }
 
 #[test]
+fn claims_that_a_later_scale_up_would_find_warn_together() {
+    let mut bench = Bench::fine();
+    let claim = |name: &str| json!({ "metadata": { "name": name, "uid": name } });
+    for name in ["data-web-3", "logs-web-7", "data-web-x", "other-web-3", "data-web-api-3"] {
+        bench.put(Side::Destination, Kind::PersistentVolumeClaim, claim(name));
+    }
+    let finding = bench.one("PF-20", Level::Warns);
+    assert_eq!(finding.subject, "PersistentVolumeClaims data-web-3, logs-web-7 (destination)");
+    assert!(finding.remedy.ends_with("delete persistentvolumeclaim data-web-3 logs-web-7`"), "{finding:?}");
+}
+
+#[test]
 fn objects_of_this_migration_do_not_block() {
     let plan = fixtures::plan(3, 2);
     let mut bench = Bench::of(&plan);

@@ -19,6 +19,20 @@ fn a_volume_that_ec2_does_not_know_or_show_blocks() {
 }
 
 #[test]
+fn volumes_that_ec2_does_not_show_for_one_reason_are_one_finding() {
+    let mut bench = Bench::fine();
+    let ids = ["data-web-1", "data-web-2"].map(|claim| bench.volume_id(claim));
+    for id in &ids {
+        bench.answer(id, Ok(None));
+    }
+    assert_eq!(bench.one("PF-24", Level::Blocks).subject, format!("volumes {}, {}", ids[0], ids[1]));
+    bench.answer(&ids[0], Err(forbidden()));
+    let unread = bench.findings().into_iter().filter(|finding| finding.code == "PF-24");
+    let subjects: Vec<String> = unread.map(|finding| finding.subject).collect();
+    assert_eq!(subjects, [0, 1].map(|at| format!("volume {} (PersistentVolumeClaim data-web-{})", ids[at], at + 1)));
+}
+
+#[test]
 fn a_volume_on_a_foreign_instance_blocks() {
     let mut bench = Bench::fine();
     bench.ec2("data-web-1", |volume| volume.attachments[0].instance = "i-0123456789abcdef0".into());

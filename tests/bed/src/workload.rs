@@ -28,7 +28,7 @@ mod wait;
 pub use class::Class;
 pub use cluster::{apply, namespace, volume_of};
 pub use in_tree::{IN_TREE_CLASS, in_tree_claim, in_tree_class};
-pub use lone::lone_claim;
+pub use lone::{bound_claim, lone_claim};
 pub use remove::remove_namespace;
 pub use snapshot::{Snapshot, snapshot};
 pub use wait::{absent, exists, until};

@@ -3,10 +3,12 @@
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, ensure};
-use bed::workload::{Snapshot, USUAL_CLASS, Workload, apply, exists, namespace, snapshot, volume_of};
+use bed::workload::{
+    Snapshot, USUAL_CLASS, Workload, apply, bound_claim, exists, namespace, snapshot, until, volume_of,
+};
 use bed::{Bed, Cluster, Tool, users};
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
@@ -96,6 +98,19 @@ impl Stage {
     pub(super) async fn patch_set(&self, patch: Value) -> Result<StatefulSet> {
         let patch = Patch::Merge(patch);
         self.sets().patch(SET, &PatchParams::default(), &patch).await.context("patch the set")
+    }
+
+    /// Gives the set a second ordinal, whose claim is bound to a PersistentVolume from this source.
+    pub(super) async fn add_ordinal(&mut self, source: Value) -> Result<()> {
+        bound_claim(&self.a, &self.namespace, "data-web-1", &source).await?;
+        self.flag("--order", "one-by-one");
+        self.patch_set(json!({ "spec": { "replicas": 2 } })).await?;
+        // What its node says last of a pod whose volume it does not get.
+        let is_reported = |pod: Option<&Pod>| {
+            pod.and_then(|pod| pod.status.as_ref()?.container_statuses.as_ref()).is_some_and(|all| !all.is_empty())
+        };
+        let pods: Api<Pod> = Api::namespaced(self.a.clone(), &self.namespace);
+        until(pods, "web-1", PATIENT, "known to its node", is_reported).await.map(|_| ())
     }
 
     pub(super) fn claims(&self) -> Api<PersistentVolumeClaim> {

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::VolumeAttachment;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt as _};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{USUAL_CLASS, absent, apply, until};
 
@@ -58,4 +58,43 @@ pub async fn lone_claim(client: &Client, namespace: &str, name: &str) -> Result<
     pods.delete(&writer, &DeleteParams::default()).await?;
     absent(pods, &writer, WITHIN).await?;
     absent(attachments, &attached, WITHIN).await
+}
+
+/// Puts up a claim in a namespace that is there, bound to a PersistentVolume of this source, whose name is both
+/// names; without a zone, and of no class that is there.
+pub async fn bound_claim(client: &Client, namespace: &str, name: &str, source: &Value) -> Result<()> {
+    let volume_name = format!("{namespace}-{name}");
+    let mut volume = json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": { "name": volume_name },
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "capacity": { "storage": "1Gi" },
+            "storageClassName": "none",
+            "persistentVolumeReclaimPolicy": "Retain",
+            "claimRef": { "namespace": namespace, "name": name },
+        },
+    });
+    for (key, value) in source.as_object().into_iter().flatten() {
+        volume["spec"][key] = value.clone();
+    }
+    apply(client, volume).await?;
+    let claim = json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": { "name": name, "namespace": namespace },
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": "none",
+            "volumeName": volume_name,
+            "resources": { "requests": { "storage": "1Gi" } },
+        },
+    });
+    apply(client, claim).await?;
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+    let is_bound = |claim: Option<&PersistentVolumeClaim>| {
+        claim.and_then(|claim| claim.status.as_ref()?.phase.as_deref()) == Some("Bound")
+    };
+    until(claims, name, WITHIN, "Bound", is_bound).await.map(|_| ())
 }
