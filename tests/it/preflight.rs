@@ -274,9 +274,9 @@ fn of_volumes() -> Vec<Trial> {
             zone: Some("eu-west-1c".to_owned()),
             ..VolumePatch::default()
         }),
-        // The nodes of a cluster are in two zones, and this is a third.
+        // A zone in which no trial ever puts a node of the shared clusters.
         patched("a_zone_without_nodes", "PF-22", || VolumePatch {
-            zone: Some("eu-west-1c".to_owned()),
+            zone: Some("eu-west-1d".to_owned()),
             ..VolumePatch::default()
         }),
         refusal("a_claim_of_another_storage", "PF-15", async |stage| {
