@@ -1,4 +1,4 @@
-//! The command line: what can be typed, and the one place where an exit code is chosen.
+//! The command line: what can be typed, and where a process ends with the exit code that was chosen.
 //!
 //! Help texts are the manual: a line each for `-h`, sentences for `--help`.
 
@@ -19,8 +19,8 @@ use crate::spec::{ClusterReference, Phase, Span, Spec};
 /// What `--help` ends with.
 const EXIT_CODES: &str = "\
 Exit codes:
-    0  done
-    1  failed or paused; a question answered `n`; `status` found no migration, or no answer
+    0  done, or stopped where --until or --pause-after said
+    1  failed; paused at trouble or an `n`; `status` found no migration, or no answer
     2  usage: a wrong flag or document, or no terminal to ask on and no --yes
     3  preflight found something that blocks
     4  refused: locked by another run, an object of somebody else's, not the turn of this command
@@ -38,7 +38,7 @@ const BY_KUBECTL: &str = "kubectl sts-migrate";
 /// Move a running StatefulSet and its EBS volumes to another cluster without copying data
 ///
 /// The volumes are let go by the source cluster and picked up by the destination cluster, one
-/// ordinal at a time, lowest first. Both clusters must be in one AWS region and account. All state
+/// ordinal at a time, lowest first, or all together. Both clusters must be in one AWS region and account. All state
 /// is kept in the two clusters: any command can be stopped at any time and typed again, on any
 /// machine, and goes on where the clusters are.
 ///
@@ -47,7 +47,7 @@ const BY_KUBECTL: &str = "kubectl sts-migrate";
 #[command(name = "sts-migrate", version, after_long_help = EXIT_CODES, max_term_width = 100)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct Cli {
-    /// Say more on stderr; twice for every request
+    /// Say more on stderr; `-vv` shows every request
     ///
     /// Shows log lines instead of bars. `RUST_LOG` chooses more finely.
     #[arg(short, long, global = true, action = ArgAction::Count)]
@@ -143,11 +143,11 @@ pub(crate) struct ChoiceArgs {
     #[arg(long, value_enum, value_name = "ORDER")]
     pub(crate) order: Option<OrderArg>,
 
-    /// Move claims of ordinals out of range too, as pairs without a pod
+    /// Move claims that no replica uses now too, without a pod
     #[arg(long, conflicts_with = "leave_idle_claims")]
     pub(crate) include_idle_claims: bool,
 
-    /// Leave claims of ordinals out of range in the source, untouched
+    /// Leave claims that no replica uses now in the source, untouched
     #[arg(long)]
     pub(crate) leave_idle_claims: bool,
 
@@ -195,13 +195,13 @@ pub(crate) struct RunArgs {
     ///
     /// In `sh`, with the facts in its environment (`STS_MIGRATE_POD`, …) and, as JSON, on its
     /// standard input. What it says is shown. It is run at least once, and again after a crash; if it
-    /// fails or takes longer than --command-timeout, the migration pauses.
+    /// fails or takes longer than --command-timeout, the migration pauses. Going back it is not run.
     #[arg(long, value_name = "COMMAND")]
     pub(crate) before_pod_command: Option<String>,
 
     /// Run this after each pod is proven to run in the destination
     ///
-    /// As --before-pod-command.
+    /// As --before-pod-command; once begun, it must pass for every pod.
     #[arg(long, value_name = "COMMAND")]
     pub(crate) verify_command: Option<String>,
 
@@ -217,7 +217,7 @@ pub(crate) struct RunArgs {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "This run")]
 pub(crate) struct VolumeRunArgs {
-    /// Answer every question with yes, except the one before deleting in the source
+    /// Answer every question with yes; the one before deleting only with `finalize` or --finalize
     #[arg(short = 'y', long)]
     pub(crate) yes: bool,
 
@@ -333,7 +333,7 @@ impl RunArgs {
     }
 }
 
-/// Runs the program and returns its exit code; nothing else chooses one.
+/// Runs the program and returns its exit code.
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let name = file_name(arguments.first().map(Path::new));
@@ -445,7 +445,8 @@ pub(crate) struct UntilArgs {
 pub(crate) struct PauseArgs {
     /// Pause when this ordinal runs in the destination: the canary
     ///
-    /// After the last one it pauses before the cutover. With `together` only that one is taken.
+    /// After the last one it pauses before the cutover. With `--order together` only the
+    /// last is accepted.
     #[arg(long, value_name = "ORDINAL")]
     pub(crate) pause_after: Option<u32>,
 }

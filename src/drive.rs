@@ -18,7 +18,7 @@ use crate::record::{Cutover, Direction, LastFailure, Record};
 use crate::store::{self, Gained, HeldBy, Lock, LockError, LockProgress, Untidy};
 use crate::translate::Pairs;
 use crate::ui::Ui;
-use crate::world::{Answer as Known, Kind, Read, Side, World};
+use crate::world::{Answer as Known, CLUSTER_NAMESPACE, Kind, Read, Side, World};
 
 mod acting;
 mod clocks;
@@ -215,17 +215,16 @@ async fn under_lock(
 
 /// Compares the clusters with those of the plan before anything is written, the Lease included (TL-5).
 async fn other_cluster(session: &mut Session, plan: &Plan) -> Option<Stop> {
-    const NAME: &str = "kube-system";
-    session.look(Side::BOTH.map(|side| Read::Get(side, Kind::Namespace, NAME.to_owned()))).await;
+    session.look(Side::BOTH.map(|side| Read::Get(side, Kind::Namespace, CLUSTER_NAMESPACE.to_owned()))).await;
     for side in Side::BOTH {
         let planned = plan.place(side).cluster_uid.clone();
-        match session.world.get(side, Kind::Namespace, NAME) {
+        match session.world.get(side, Kind::Namespace, CLUSTER_NAMESPACE) {
             Known::Present { object, .. } if object.uid() == planned => {}
             Known::Present { object, .. } => {
                 return Some(Stop::OtherCluster { side, planned, found: object.uid().to_owned() });
             }
             Known::Unknown(unknown) => {
-                let read = format!("Namespace {NAME} in the {side} cluster");
+                let read = format!("Namespace {CLUSTER_NAMESPACE} in the {side} cluster");
                 return Some(Stop::Refused { read, reason: unknown.reason.clone() });
             }
             Known::Absent { .. } | Known::Unread => {

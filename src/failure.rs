@@ -1,8 +1,7 @@
 //! The one typed failure at the boundary: why, what is left behind, what to type.
 //!
 //! Inside, errors are `anyhow`; a command turns them into a [`Failure`] before they reach the
-//! terminal. [`report`] is the only place that prints one, [`Exit::code`] the only one that knows
-//! exit codes.
+//! terminal, where the command line prints it. [`Exit::code`] is the only place that knows exit codes.
 
 use std::fmt;
 
@@ -11,7 +10,7 @@ use std::fmt;
 pub(crate) enum Exit {
     /// What was asked for is done.
     Done,
-    /// Failed or paused; a question answered `n`; `status` found no migration, or no answer.
+    /// Failed; paused at trouble or an `n`; `status` found no migration, or no answer.
     Failed,
     /// The command line or the document makes no sense, or asks without a terminal.
     Usage,

@@ -176,7 +176,7 @@ pub(crate) struct Spec {
     /// The canary: pause when this ordinal runs in the destination.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pause_after: Option<u32>,
-    /// Nodes of the source cluster that are truly off.
+    /// Nodes, of the cluster that lets go of the volumes, that are truly off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) accept_unclean_detach: Option<Vec<String>>,
     /// AWS profile.

@@ -82,7 +82,8 @@ impl Ui {
         for line in &lines {
             self.say(line);
         }
-        if if is_deleting { self.consent.covers_deleting } else { self.consent.is_general } {
+        let is_covered = if is_deleting { self.consent.covers_deleting } else { self.consent.is_general };
+        if is_covered {
             self.say("  confirmed by --yes");
             return Answer::All;
         }

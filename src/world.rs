@@ -20,6 +20,9 @@ pub use kind::Kind;
 pub use object::{Object, OwnerReference};
 pub use quantity::{GIB, gib_quantity, quantity_bytes};
 
+/// The namespace whose uid identifies a cluster.
+pub const CLUSTER_NAMESPACE: &str = "kube-system";
+
 /// Position of a read in the order of all reads of this process; later reads have larger numbers.
 pub type Seq = u64;
 

@@ -3,10 +3,7 @@
 use super::names::there_are;
 use super::scope::{Scope, subject};
 use super::{Finding, Level};
-use crate::world::{Answer, Kind, Object, Side};
-
-/// The namespace whose uid identifies a cluster.
-pub(super) const CLUSTER_NAMESPACE: &str = "kube-system";
+use crate::world::{Answer, CLUSTER_NAMESPACE, Kind, Object, Side};
 
 /// PF-1: both API servers answer.
 pub(super) fn reachable(scope: &Scope<'_>) -> Vec<Finding> {

@@ -6,13 +6,12 @@
 use std::collections::BTreeSet;
 
 use super::case::Case;
-use super::clusters::CLUSTER_NAMESPACE;
 use super::scope::Scope;
 use super::users::WORKLOADS;
 use super::{clusters, dependencies, gitops, operators, order, rights};
 use crate::plan::{self, Request};
 use crate::record::{Subject, stem};
-use crate::world::{Answer, Kind, Read, Side, VolumeId, World};
+use crate::world::{Answer, CLUSTER_NAMESPACE, Kind, Read, Side, VolumeId, World};
 
 /// Kinds that are listed on both sides for a set, besides those for a claim.
 const OF_SET: [Kind; 7] = [

@@ -195,8 +195,8 @@ async fn begin(
                 )));
             }
             None if record.direction == Direction::Back => {
-                return Err(refused(
-                    opened,
+                return Err(Failure::harmless(
+                    Exit::Refused,
                     format!("the migration of {} is being rolled back", target.name),
                     format!("finish it first: {}", opened.typed.hint("rollback")),
                 ));
@@ -213,8 +213,8 @@ async fn begin(
     }
     if forward.after.is_some() {
         target.is_certain()?;
-        let mut failure = refused(
-            opened,
+        let mut failure = Failure::harmless(
+            Exit::Refused,
             format!("no migration of {} is open, so it is not the turn of {}", target.name, forward.subcommand),
             format!("begin with `{}`", opened.typed.beginning("run")),
         );
@@ -222,10 +222,6 @@ async fn begin(
         return Err(failure);
     }
     new(opened, target, forward, ui).await.map(|plan| Begun::Plan(Box::new(plan)))
-}
-
-fn refused(_opened: &Opened, reason: String, hint: String) -> Failure {
-    Failure::harmless(Exit::Refused, reason, hint)
 }
 
 /// Returns whether A surely has no set or claim of that name.
@@ -268,8 +264,8 @@ async fn in_turn(opened: &mut Opened, target: &Target, plan: &Plan, forward: &Fo
     };
     let is_at =
         reached.map_or("prepare is not complete".to_owned(), |phase| format!("the last complete phase is {phase}"));
-    let mut failure = refused(
-        opened,
+    let mut failure = Failure::harmless(
+        Exit::Refused,
         format!("it is not the turn of {}: {is_at}", forward.subcommand),
         match first {
             "run" => format!("first {}", opened.typed.hint(first)),
@@ -297,7 +293,7 @@ async fn new(opened: &mut Opened, target: &Target, forward: &Forward, ui: &mut U
         if checks::blocks(&others, request.force) {
             return Err(blocked(opened, &findings, request.force));
         }
-        request.order = Some(choose_order(opened, &request, ui).await?);
+        request.order = Some(choose_order(opened, &request, forward.subcommand, ui).await?);
         findings = opened.preflight(&request).await?;
     }
     for line in findings_text(&findings, request.force).lines() {
@@ -357,17 +353,18 @@ fn tells_of_freeze(finding: &Finding) -> bool {
     finding.code == "PF-34" && finding.level != Level::Blocks
 }
 
-async fn choose_order(opened: &Opened, request: &Request, ui: &mut Ui) -> Result<Order, Failure> {
+async fn choose_order(opened: &Opened, request: &Request, subcommand: &str, ui: &mut Ui) -> Result<Order, Failure> {
     let world = &opened.session.world;
     let replicas =
         world.object(Side::Source, Kind::StatefulSet, &request.name).map_or(0, crate::world::Object::replicas);
     let chosen = if ui.can_ask() { ui.choose_order(replicas, &order::evidence(request, world)).await } else { None };
+    let with = |order| opened.typed.consenting(format!("{} --order {order}", opened.typed.beginning(subcommand)));
     chosen.ok_or_else(|| {
         Failure::usage(
             format!("{} has {replicas} replicas, and nobody chose the order in which they move", request.name),
-            format!("`{} --order one-by-one`: least is down at a time", opened.typed.beginning("run")),
+            format!("`{}`: least is down at a time", with(Order::OneByOne)),
         )
-        .hint(format!("`{} --order together`: for members that need each other", opened.typed.beginning("run")))
+        .hint(format!("`{}`: for members that need each other", with(Order::Together)))
     })
 }
 

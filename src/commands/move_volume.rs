@@ -59,7 +59,11 @@ pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     let subject = SubjectArgs { name: None, file: None, place };
     let choices = ChoiceArgs { volumes: choices, ..ChoiceArgs::default() };
     let run = RunArgs { volumes: run, ..RunArgs::default() };
-    let typed = Typed::new(&context.program, &subject).with_claim(Some(&claim)).with_choices(&choices).with_run(&run);
+    let typed = Typed::new(&context.program, &subject)
+        .with_claim(Some(&claim))
+        .with_choices(&choices)
+        .with_limits(None, None, finalize)
+        .with_run(&run);
     let mut flags = Spec { claim: Some(claim), ..Spec::default() };
     subject.fill(&mut flags);
     choices.fill(&mut flags);

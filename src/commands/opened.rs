@@ -17,7 +17,7 @@ use crate::observe;
 use crate::plan::{self, Place, Plan, Request};
 use crate::record::Subject;
 use crate::spec::{self, ClusterReference, Spec};
-use crate::world::{Kind, Read, Side, World};
+use crate::world::{CLUSTER_NAMESPACE, Kind, Read, Side, World};
 
 /// What every command that talks to clusters begins with.
 pub(crate) struct Opened {
@@ -102,11 +102,10 @@ impl Opened {
 
     /// Returns the place of a side; its cluster's identity is empty when that could not be read.
     async fn place(&mut self, side: Side) -> Place {
-        const NAME: &str = "kube-system";
-        if self.session.world.object(side, Kind::Namespace, NAME).is_none() {
-            self.session.look([Read::Get(side, Kind::Namespace, NAME.to_owned())]).await;
+        if self.session.world.object(side, Kind::Namespace, CLUSTER_NAMESPACE).is_none() {
+            self.session.look([Read::Get(side, Kind::Namespace, CLUSTER_NAMESPACE.to_owned())]).await;
         }
-        let found = self.session.world.object(side, Kind::Namespace, NAME);
+        let found = self.session.world.object(side, Kind::Namespace, CLUSTER_NAMESPACE);
         let cluster_uid = found.map(|found| found.uid().to_owned()).unwrap_or_default();
         let cluster = self.cluster(side);
         Place { cluster_uid, context: cluster.context.clone(), namespace: cluster.namespace.clone() }

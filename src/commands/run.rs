@@ -52,6 +52,9 @@ pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
         covers_deleting: args.finalize,
         wait: None,
     };
-    let typed = Typed::new(&context.program, &args.subject).with_choices(&args.choices).with_run(&args.run);
+    let typed = Typed::new(&context.program, &args.subject)
+        .with_choices(&args.choices)
+        .with_limits(args.until.until, args.pause.pause_after, args.finalize)
+        .with_run(&args.run);
     forward::run(context, typed, &args.subject, &flags, &args.run, &forward).await
 }

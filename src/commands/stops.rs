@@ -235,10 +235,12 @@ fn timed_out(on: &Condition, kubectl: impl Fn(Side) -> String) -> Vec<String> {
         Condition::Answer { .. } | Condition::Retained { .. } | Condition::OwnersGone { .. } => {
             vec!["look at what it waited for; no longer limit would help".to_owned()]
         }
-        _ => vec![
-            "look at what it waited for; longer limits are --detach-timeout and --ready-timeout, such as `--ready-timeout 30m`"
-                .to_owned(),
-        ],
+        Condition::NotInUse { .. } | Condition::Detached { .. } | Condition::Free { .. } => {
+            vec!["look at what it waited for; `--detach-timeout 30m` gives it more time".to_owned()]
+        }
+        Condition::Available { .. } | Condition::Proven { .. } | Condition::Home { .. } | Condition::Address { .. } => {
+            vec!["look at what it waited for; `--ready-timeout 30m` gives it more time".to_owned()]
+        }
     }
 }
 

@@ -32,6 +32,8 @@ pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
         covers_deleting: false,
         wait: None,
     };
-    let typed = Typed::new(&context.program, &args.subject).with_run(&args.run);
+    let typed = Typed::new(&context.program, &args.subject)
+        .with_limits(None, args.pause.pause_after, false)
+        .with_run(&args.run);
     forward::run(context, typed, &args.subject, &flags, &args.run, &forward).await
 }

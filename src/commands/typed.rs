@@ -1,9 +1,10 @@
 //! What was typed, and so what to type next: hints repeat the user's own flags.
 
 use crate::cli::{ChoiceArgs, RunArgs, SubjectArgs};
+use crate::decide::Until;
 use crate::plan::Order;
 use crate::record::Subject;
-use crate::spec::Span;
+use crate::spec::{Phase, Span};
 
 /// The user's way of naming clusters, set and choices.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +16,8 @@ pub(crate) struct Typed {
     choices: Vec<String>,
     /// How runs behave: commands and time-outs, which are kept nowhere.
     run: Vec<String>,
+    /// How far the run was to go: forgotten in a hint, `--yes` would go on beyond it unasked.
+    limits: Vec<String>,
     /// Whether questions were answered beforehand.
     yes: bool,
     /// Which set or claim is meant.
@@ -91,6 +94,16 @@ impl Typed {
         self
     }
 
+    /// Takes over how far the run was to go.
+    pub(crate) fn with_limits(mut self, until: Option<Phase>, pause_after: Option<u32>, finalize: bool) -> Typed {
+        let mut words = Words::default();
+        words.value("--until", until.map(|phase| Until::from(phase).to_string()).as_deref());
+        words.value("--pause-after", pause_after.map(|ordinal| ordinal.to_string()).as_deref());
+        words.switch("--finalize", finalize);
+        self.limits = words.0;
+        self
+    }
+
     /// Says which set or claim is meant, when it was not typed and is in no document.
     pub(crate) fn named(&mut self, subject: Subject, name: &str) {
         if self.moved.is_none() && !self.has("-f ") {
@@ -121,25 +134,38 @@ impl Typed {
 
     /// Returns the command to type for a subcommand of a migration that is open.
     pub(crate) fn command(&self, subcommand: &str) -> String {
+        self.command_within(subcommand, &[])
+    }
+
+    fn command_within(&self, subcommand: &str, limits: &[String]) -> String {
         let is_run = matches!(subcommand, "run" | "freeze" | "swing" | "finalize" | "rollback" | "move-volume");
         // Going back, no pod of A is about to be stopped, and nothing is to be verified.
         let is_forward =
             |word: &str| word.starts_with("--before-pod-command ") || word.starts_with("--verify-command ");
         let is_said = |word: &&String| is_run && (subcommand != "rollback" || !is_forward(word));
         let run: Vec<String> = self.run.iter().filter(is_said).cloned().collect();
-        self.words(subcommand, &[&self.subject, &run])
+        self.words(subcommand, &[&self.subject, limits, &run])
     }
 
     /// Returns the command that goes on with what was typed: `--yes` is repeated too.
     pub(crate) fn again(&self, subcommand: &str) -> String {
-        let yes = if self.yes { " --yes" } else { "" };
-        format!("{}{yes}", self.command(subcommand))
+        self.consenting(self.command_within(subcommand, self.limits(subcommand)))
     }
 
     /// Returns the command to type for a subcommand that begins a migration, its choices included.
     pub(crate) fn beginning(&self, subcommand: &str) -> String {
         let run: &[String] = if matches!(subcommand, "run" | "freeze" | "move-volume") { &self.run } else { &[] };
-        self.words(subcommand, &[&self.subject, &self.choices, run])
+        self.words(subcommand, &[&self.subject, &self.choices, self.limits(subcommand), run])
+    }
+
+    /// Adds `--yes` to a command if it was typed.
+    pub(crate) fn consenting(&self, command: String) -> String {
+        if self.yes { format!("{command} --yes") } else { command }
+    }
+
+    /// Returns what limits a subcommand; the others do not know the flags.
+    fn limits(&self, subcommand: &str) -> &[String] {
+        if matches!(subcommand, "run" | "swing" | "move-volume") { &self.limits } else { &[] }
     }
 
     /// Returns [`Typed::command`] in backticks, for a hint.
@@ -227,6 +253,28 @@ mod tests {
         assert_eq!(typed.command("rollback"), back, "nothing is verified on the way back");
         assert_eq!(typed.again("run"), format!("sts-migrate run {behaves} web --yes"));
         assert_eq!(typed.command("status"), "sts-migrate status web");
+    }
+
+    #[test]
+    fn a_run_that_was_to_end_early_is_repeated_with_its_end() {
+        let run = RunArgs { volumes: VolumeRunArgs { yes: true, ..VolumeRunArgs::default() }, ..RunArgs::default() };
+        let typed = |until, pause_after, finalize| {
+            let mut typed = Typed::new("sts-migrate", &SubjectArgs::default()).with_run(&run).with_limits(
+                until,
+                pause_after,
+                finalize,
+            );
+            typed.named(Subject::Set, "web");
+            typed
+        };
+        let canary = typed(Some(Phase::Swing), Some(0), false);
+        assert_eq!(canary.again("run"), "sts-migrate run --until swing --pause-after 0 web --yes");
+        assert_eq!(canary.beginning("run"), "sts-migrate run --until swing --pause-after 0 web");
+        assert_eq!(canary.beginning("preflight"), "sts-migrate preflight web");
+        assert_eq!(canary.command("run"), "sts-migrate run web", "what comes next has no end yet");
+        assert_eq!(canary.again("rollback"), "sts-migrate rollback web --yes");
+        assert_eq!(typed(None, Some(2), false).again("swing"), "sts-migrate swing --pause-after 2 web --yes");
+        assert_eq!(typed(None, None, true).again("run"), "sts-migrate run --finalize web --yes");
     }
 
     #[test]

@@ -75,6 +75,17 @@ pub enum Command {
     CutoverBack,
 }
 
+impl std::fmt::Display for Command {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Command::BeforePod(ordinal) => write!(formatter, "--before-pod-command for ordinal {ordinal}"),
+            Command::Verify(ordinal) => write!(formatter, "--verify-command for ordinal {ordinal}"),
+            Command::Cutover => formatter.write_str("--cutover-command"),
+            Command::CutoverBack => formatter.write_str("--cutover-command with `back`"),
+        }
+    }
+}
+
 /// What a call is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -8,10 +8,7 @@ use super::{Clock, Condition, Flow, Next, Stop, Wait};
 use crate::plan::{Plan, SetPlan};
 use crate::record::Subject;
 use crate::record::secrets::index_name;
-use crate::world::{Answer, Kind, Object, Read, Seq, Shelf, Side, Unknown, VolumeId, World};
-
-/// The namespace whose uid identifies a cluster.
-pub(super) const CLUSTER_NAMESPACE: &str = "kube-system";
+use crate::world::{Answer, CLUSTER_NAMESPACE, Kind, Object, Read, Seq, Shelf, Side, Unknown, VolumeId, World};
 
 /// Returns what has to happen when a read had no answer.
 fn unknown(read: Read, unknown: &Unknown) -> Next {

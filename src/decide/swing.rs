@@ -12,13 +12,13 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::facts::{CLUSTER_NAMESPACE, listed, present, refresh, volumes};
+use super::facts::{listed, present, refresh, volumes};
 use super::gate::{attached_volume, ids};
 use super::{
     Action, Clock, Command, Condition, Confirmation, Decision, Done, Flow, Next, Step, Stop, Verb, Wait, records,
 };
 use crate::plan::{Order, OrdinalPlan, RETAIN, VolumePlan};
-use crate::world::{AttachmentState, Holder, Kind, Object, Read, Side, VolumeId};
+use crate::world::{AttachmentState, CLUSTER_NAMESPACE, Holder, Kind, Object, Read, Side, VolumeId};
 
 impl Decision<'_> {
     /// Returns none when all ordinals run in B, or the pause that was asked for.

@@ -44,7 +44,7 @@ impl Run<'_> {
         let Some(line) = line(&self.options.commands, command) else {
             // The goal says which commands there are, so that this one was asked for without its text.
             let reason = "no such command was given".to_owned();
-            return Err(Ended::Stopped(Stop::CommandFailed { command: describe(command), reason }));
+            return Err(Ended::Stopped(Stop::CommandFailed { command: command.to_string(), reason }));
         };
         if matches!(command, Command::Cutover | Command::CutoverBack) {
             for address in addresses(&self.plan.sets[0], &self.session.world) {
@@ -67,7 +67,7 @@ impl Run<'_> {
                 self.session.world.commands_done.insert(command.clone());
                 Ok(())
             }
-            Err(reason) => Err(Ended::Stopped(Stop::CommandFailed { command: describe(command), reason })),
+            Err(reason) => Err(Ended::Stopped(Stop::CommandFailed { command: command.to_string(), reason })),
         }
     }
 
@@ -135,15 +135,6 @@ fn step(command: &Command) -> &'static str {
         Command::BeforePod(_) => "before-pod",
         Command::Verify(_) => "verify",
         Command::Cutover | Command::CutoverBack => "cutover",
-    }
-}
-
-fn describe(command: &Command) -> String {
-    match command {
-        Command::BeforePod(ordinal) => format!("--before-pod-command for ordinal {ordinal}"),
-        Command::Verify(ordinal) => format!("--verify-command for ordinal {ordinal}"),
-        Command::Cutover => "--cutover-command".to_owned(),
-        Command::CutoverBack => "--cutover-command with `back`".to_owned(),
     }
 }
 

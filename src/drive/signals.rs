@@ -3,8 +3,7 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-/// Exit code of an interrupted process.
-const INTERRUPTED: i32 = 130;
+use crate::failure::Exit;
 
 /// Whether a signal came.
 #[derive(Clone)]
@@ -33,7 +32,7 @@ impl Signals {
                     () = heard(hangup.as_mut()) => "SIGHUP",
                 };
                 if sender.borrow().is_some() {
-                    std::process::exit(INTERRUPTED);
+                    std::process::exit(i32::from(Exit::Interrupted.code()));
                 }
                 sender.send_replace(Some(name));
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::decide::{Action, Command, Confirmation, Step, Verb};
+use crate::decide::{Action, Confirmation, Step, Verb};
 use crate::plan::{Plan, SetPlan};
 use crate::record::Subject;
 use crate::report::{addresses, changes, count, names};
@@ -30,7 +30,7 @@ fn sentence(group: &[&Action]) -> String {
     let first = group[0];
     let Some((side, kind, name)) = first.target() else {
         return match &first.verb {
-            Verb::Run(command) => format!("run {}", command_words(command)),
+            Verb::Run(command) => format!("run {command}"),
             _ => "do nothing".to_owned(),
         };
     };
@@ -73,16 +73,6 @@ fn replicas(action: &Action) -> String {
             count(number as usize, "replica")
         }
         _ => "another size".to_owned(),
-    }
-}
-
-/// Returns a command of the operator's in words.
-pub(super) fn command_words(command: &Command) -> String {
-    match command {
-        Command::BeforePod(ordinal) => format!("--before-pod-command for ordinal {ordinal}"),
-        Command::Verify(ordinal) => format!("--verify-command for ordinal {ordinal}"),
-        Command::Cutover => "--cutover-command".to_owned(),
-        Command::CutoverBack => "--cutover-command with `back`".to_owned(),
     }
 }
 
@@ -175,7 +165,7 @@ fn of_set(confirmation: &Confirmation, plan: &Plan, set: &SetPlan, world: &World
                 format!("finalize: what is left of {name} in {source} is deleted; THERE IS NO WAY BACK from here"),
                 format!("  {} {}", noun(claims.len(), "claim"), names(&claims)),
                 format!("  {} {}", noun(volumes.len(), "PersistentVolume"), names(&volumes)),
-                format!("  {} of the old set", noun(set.revisions.len(), "ControllerRevision")),
+                format!("  {} of the old set", count(set.revisions.len(), "ControllerRevision")),
                 format!(
                     "  what stays: the EBS volume{} {}, in use by {destination}",
                     if handles.len() == 1 { "" } else { "s" },
@@ -198,11 +188,16 @@ fn of_set(confirmation: &Confirmation, plan: &Plan, set: &SetPlan, world: &World
                 format!("  {} {} in {destination} {verb}", noun(here.len(), "pod"), names(&here))
             };
             let mut lines = vec![
-                format!("rollback: {destination} is emptied of what is ours, {source} gets StatefulSet {name} back as it was"),
+                format!(
+                    "rollback: {destination} is emptied of what is ours, {source} gets StatefulSet {name} back as it was"
+                ),
                 stopped,
-                "  deleted there: the set, its claims and PersistentVolumes, Services that we created; the EBS volumes stay".to_owned(),
+                "  deleted there: the set, its claims and PersistentVolumes, Services and Ingresses that we created"
+                    .to_owned(),
+                "  what stays: the EBS volumes, and a Service that another set uses by now".to_owned(),
                 "  pods in the source that never moved are not restarted".to_owned(),
-                "  what the pods wrote in the destination stays on the volumes; if a newer version of the software".to_owned(),
+                "  what the pods wrote in the destination stays on the volumes; if a newer version of the software"
+                    .to_owned(),
                 "  changed the format on disk, the old one in the source may be unable to read it".to_owned(),
             ];
             lines.extend(changes(plan, set, world).iter().map(|line| format!("  {line}")));

@@ -146,7 +146,7 @@ Commands:
   help         Print this message or the help of the given subcommand(s)
 
 Options:
-  -v, --verbose...  Say more on stderr; twice for every request
+  -v, --verbose...  Say more on stderr; `-vv` shows every request
   -h, --help        Print help (see more with '--help')
   -V, --version     Print version
 ",
@@ -162,8 +162,8 @@ fn exit_codes() -> Result<()> {
     assert_eq!(
         codes,
         "
-    0  done
-    1  failed or paused; a question answered `n`; `status` found no migration, or no answer
+    0  done, or stopped where --until or --pause-after said
+    1  failed; paused at trouble or an `n`; `status` found no migration, or no answer
     2  usage: a wrong flag or document, or no terminal to ask on and no --yes
     3  preflight found something that blocks
     4  refused: locked by another run, an object of somebody else's, not the turn of this command
