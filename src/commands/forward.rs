@@ -216,9 +216,16 @@ async fn begin(
         let mut failure = Failure::harmless(
             Exit::Refused,
             format!("no migration of {} is open, so it is not the turn of {}", target.name, forward.subcommand),
-            format!("begin with `{}`", opened.typed.beginning("run")),
+            match target.subject {
+                Subject::Claim => format!("begin with `{}`", opened.typed.beginning("run")),
+                Subject::Set => format!(
+                    "begin with `{}`, or all in one: `{}`",
+                    opened.typed.beginning("freeze"),
+                    opened.typed.beginning("run")
+                ),
+            },
         );
-        failure.hints.extend(open_here(opened, &target.name).await);
+        failure.hints.extend(open_here(opened, target.subject, &target.name).await);
         return Err(failure);
     }
     new(opened, target, forward, ui).await.map(|plan| Begun::Plan(Box::new(plan)))

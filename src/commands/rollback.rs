@@ -72,7 +72,7 @@ pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
             format!("there is no migration of {} to undo", target.name),
             format!("{} shows what there is", opened.typed.hint("status")),
         );
-        failure.hints.extend(open_here(&opened, &target.name).await);
+        failure.hints.extend(open_here(&opened, target.subject, &target.name).await);
         return Err(failure);
     }
     let plan = target.planned(&opened)?;

@@ -131,7 +131,7 @@ async fn look(opened: &mut Opened, target: &Target) -> Result<Status, Failure> {
             ),
             format!("begin one: `{}`", opened.typed.beginning("run")),
         );
-        failure.hints.extend(open_here(opened, &target.name).await);
+        failure.hints.extend(open_here(opened, target.subject, &target.name).await);
         return Err(failure);
     }
     Ok(status)

@@ -138,12 +138,12 @@ pub(super) async fn find(opened: &mut Opened, ui: &mut Ui, which: Which) -> Resu
 
 /// Returns which migrations are open where this one was looked for, the nearest by name; none if that is
 /// not known.
-pub(super) async fn open_here(opened: &Opened, name: &str) -> Option<String> {
+pub(super) async fn open_here(opened: &Opened, subject: Subject, name: &str) -> Option<String> {
     let mut names = BTreeSet::new();
     for side in Side::BOTH {
         for found in store::list(opened.cluster(side), false).await.ok()? {
             let is_open = found.record.is_ok_and(|record| record.is_open());
-            if let Some((Subject::Set, name)) = found.subject.filter(|_| is_open) {
+            if let Some((_, name)) = found.subject.filter(|(of, _)| is_open && *of == subject) {
                 names.insert(name);
             }
         }

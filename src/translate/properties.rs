@@ -215,7 +215,7 @@ proptest! {
             for field in ["ownerReferences", "creationTimestamp"] {
                 prop_assert!(made["metadata"].get(field).is_none(), "{} is there", field);
             }
-            let (dropped, class) = (["volumeName", "dataSource", "dataSourceRef"], ["storageClassName"]);
+            let (dropped, class) = (["volumeName", "selector", "dataSource", "dataSourceRef"], ["storageClassName"]);
             let all: Vec<&str> = dropped.into_iter().chain(class).collect();
             for field in dropped {
                 prop_assert!(made["spec"].get(field).is_none(), "{} is there", field);

@@ -280,6 +280,7 @@ pub(super) fn set_plan() -> impl Strategy<Value = SetPlan> {
             template["metadata"]["ownerReferences"] = json!([{ "uid": "u" }]);
             template["metadata"]["labels"] = json!({ "a": "b" });
             template["spec"]["volumeName"] = "pvc-1".into();
+            template["spec"]["selector"] = json!({ "matchLabels": { "a": "b" } });
             template["spec"]["dataSource"] = json!({ "kind": "VolumeSnapshot", "name": "s" });
             template["spec"]["dataSourceRef"] = json!({ "kind": "VolumeSnapshot", "name": "s" });
         }

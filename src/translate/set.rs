@@ -11,8 +11,10 @@ use super::volume::mapped_class;
 use crate::plan::{MIGRATION_ANNOTATION, Plan, SetPlan};
 use crate::world::{CLASS_ANNOTATION, Kind};
 
-/// Fields of a claim template's spec that name one volume or one source for all claims to come.
-pub(super) const DROPPED_TEMPLATE_FIELDS: [&str; 3] = ["volumeName", "dataSource", "dataSourceRef"];
+/// Fields of a claim template's spec that name one volume or one source for all claims to come, or volumes
+/// that somebody laid out in A: with a `selector` no volume is provisioned.
+/// <https://kubernetes.io/docs/concepts/storage/persistent-volumes/#selector>
+pub(super) const DROPPED_TEMPLATE_FIELDS: [&str; 4] = ["volumeName", "selector", "dataSource", "dataSourceRef"];
 
 /// Returns B's set, with 0 replicas and Retain/Retain.
 pub fn set(plan: &Plan, set: &SetPlan) -> Value {

@@ -133,7 +133,9 @@ async fn odd_templates(bed: &'static Bed) -> Result<()> {
     let templates = set["spec"]["volumeClaimTemplates"].as_array().context("it has claim templates")?;
     for (template, claim) in templates.iter().zip(["web-web-0", "log-0-web-0"]) {
         ensure!(template["metadata"].get("ownerReferences").is_none(), "{template}");
-        ensure!(template["spec"].get("volumeName").is_none(), "{template}");
+        for field in ["volumeName", "selector"] {
+            ensure!(template["spec"].get(field).is_none(), "{template}");
+        }
         ensure!(!template.to_string().contains(OLD), "{template}");
         let claim = serde_json::to_value(stage.claims(Cluster::B).get(claim).await?)?;
         ensure!(claim["spec"]["storageClassName"] == NEW, "{claim}");

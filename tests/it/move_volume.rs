@@ -219,6 +219,13 @@ async fn refused_claim(bed: &'static Bed) -> Result<()> {
     // It is not the turn of finalize.
     let ended = scene.run("finalize", &["--yes"]).await?.expect_code(4);
     ensure!(ended.stderr.contains("`sts-migrate move-volume"), "{}", ended.stderr);
+    // Where a name is wrong, the claim that is on its way is named.
+    for (command, flags, code) in [("status", &[][..], 1), ("finalize", &["--yes"], 4), ("rollback", &["--yes"], 4)] {
+        let mut arguments = scene.arguments(command, flags);
+        *arguments.last_mut().context("the claim")? = "uplaods";
+        let ended = scene.operator.run(arguments).await?.expect_code(code);
+        ensure!(ended.stderr.contains("of the open migrations: did you mean `uploads`?"), "{}", ended.stderr);
+    }
     // Other choices than at first.
     let ended = scene.run("move-volume", &["--yes", "--force"]).await?.expect_code(2);
     ensure!(ended.stderr.contains("--force"), "{}", ended.stderr);
