@@ -307,7 +307,12 @@ async fn new(opened: &mut Opened, target: &Target, forward: &Forward, ui: &mut U
         ui.say(line);
     }
     if checks::blocks(&findings, request.force) {
-        return Err(blocked(opened, &[], request.force).refusing_if(findings.iter().any(is_taken)));
+        let mut failure = blocked(opened, &[], request.force).refusing_if(findings.iter().any(is_taken));
+        if findings.iter().any(|finding| finding.code == "PF-7") {
+            // After its freeze a set is not in A any more: no name there is like it.
+            failure.hints.extend(open_here(opened, target.subject, &target.name).await);
+        }
+        return Err(failure);
     }
     target.is_certain()?;
     ui.tell_before_freeze(

@@ -340,9 +340,10 @@ async fn bad_input(bed: &'static Bed) -> Result<()> {
     ensure!(ended.stdout.contains(&format!("`{}`", stage.source)), "{}", ended.stdout);
     ensure!(writes_of(bed, &stage.tool.user)? == [] as [String; 0], "bad input changed something");
 
-    stage.done("run", &["--until", "prepare"]).await?;
+    // From the freeze on the set is not in A any more.
+    stage.done("run", &["--until", "freeze"]).await?;
     let before = writes_of(bed, &stage.tool.user)?;
-    for (command, code) in [("status", 1), ("swing", 4), ("finalize", 4), ("rollback", 4)] {
+    for (command, code) in [("status", 1), ("run", 3), ("freeze", 3), ("swing", 4), ("finalize", 4), ("rollback", 4)] {
         let mut arguments = typed(command, "wbe");
         arguments.extend((command != "status").then_some("--yes"));
         let ended = stage.operator.run(arguments).await?.expect_code(code);
