@@ -11,6 +11,7 @@ use bed::ec2::{NewVolume, VolumePatch};
 use bed::node::PodKnobs;
 use bed::workload::{Class, USUAL_CLASS, Workload, namespace, until};
 use bed::{Bed, Cluster};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -225,7 +226,17 @@ fn of_claims() -> Vec<Trial> {
             let labels = json!({ "app": "bystander" });
             let template = json!({ "metadata": { "labels": labels }, "spec": pod_spec("data-web-0") });
             let spec = json!({ "replicas": 0, "selector": { "matchLabels": labels }, "template": template });
-            stage.put(Cluster::A, bystander("Deployment", "apps/v1", spec)).await
+            stage.put(Cluster::A, bystander("Deployment", "apps/v1", spec)).await?;
+            // Its controller writes to it: that is no change of the tool's.
+            let deployments: Api<Deployment> = Api::namespaced(stage.a.clone(), &stage.namespace);
+            until(deployments, "bystander", PATIENT, "seen by its controller", |found| {
+                found.is_some_and(|found| {
+                    let seen = found.status.as_ref().and_then(|status| status.observed_generation);
+                    seen.is_some() && seen == found.metadata.generation
+                })
+            })
+            .await
+            .map(|_| ())
         }),
         refusal("a_resize_under_way", "PF-21", async |stage| {
             let patch = json!({ "spec": { "resources": { "requests": { "storage": "2Gi" } } } });
