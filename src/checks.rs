@@ -22,7 +22,6 @@ mod differences;
 mod driver;
 mod gitops;
 mod lock;
-mod names;
 mod namespace;
 mod needed;
 mod operators;

@@ -9,6 +9,7 @@ mod endings;
 pub(crate) mod finalize;
 mod forward;
 pub(crate) mod freeze;
+mod leftover;
 mod look;
 pub(crate) mod man;
 pub(crate) mod move_volume;

@@ -109,28 +109,6 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Returns the names nearest to a mistyped one, nearest first, at most three.
-pub(crate) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
-    // Below this similarity a suggestion is noise; `wbe` against `web` has 0.67.
-    const ENOUGH: f64 = 0.5;
-    let is_near =
-        |name: &&str| name.starts_with(wanted) || strsim::normalized_damerau_levenshtein(wanted, name) > ENOUGH;
-    let mut near: Vec<&str> = names.into_iter().filter(is_near).collect();
-    near.sort_by_key(|name| (strsim::damerau_levenshtein(wanted, name), *name));
-    near.truncate(3);
-    near
-}
-
-/// Returns `did you mean` for a mistyped name, or the list of what there is.
-pub(crate) fn did_you_mean<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str> + Clone) -> String {
-    let near = nearest(wanted, names.clone());
-    if !near.is_empty() {
-        return format!("did you mean {}?", near.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "));
-    }
-    let all: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();
-    if all.is_empty() { "there are none".to_owned() } else { format!("there are {}", all.join(", ")) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,12 +128,5 @@ mod tests {
             "error: there is no context `prod`\n  in /home/me/.kube/config\n\
              left behind: nothing: neither cluster was changed\nhint: did you mean `prod-a`?"
         );
-    }
-
-    #[test]
-    fn the_nearest_name_comes_first_and_strangers_are_left_out() {
-        assert_eq!(nearest("wbe", ["api", "web", "web-2"]), ["web"]);
-        assert_eq!(nearest("prod", ["prod-eu", "prod", "pros"]), ["prod", "pros", "prod-eu"]);
-        assert_eq!(did_you_mean("zzz", ["api"]), "there are `api`");
     }
 }

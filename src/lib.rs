@@ -14,6 +14,7 @@ mod events;
 mod failure;
 #[cfg(test)]
 mod fixtures;
+mod names;
 mod observe;
 pub mod plan;
 pub mod record;

@@ -35,6 +35,9 @@ pub(crate) const UNHEEDED_ANNOTATIONS: [&str; 3] =
 /// The only reclaim policy under which data outlives objects (I-2).
 pub(crate) const RETAIN: &str = "Retain";
 
+/// What a person gives to `kubectl patch pv NAME -p` for that.
+pub(crate) const RETAIN_PATCH: &str = r#"'{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}'"#;
+
 /// Version of the stored plan; a reader refuses a larger one.
 pub const PLAN_VERSION: u32 = 1;
 

@@ -22,7 +22,7 @@ mod process;
 
 pub(crate) use fence::fence;
 pub(crate) use lock::{Gained, HeldBy, Lock, LockError, LockProgress};
-pub(crate) use plans::{Untidy, drop_plan, tidy};
+pub(crate) use plans::{Untidy, drop_parts, drop_plan, tidy};
 
 /// What one cluster keeps of a migration.
 #[derive(Debug, Default)]

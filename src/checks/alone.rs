@@ -2,9 +2,9 @@
 //! A's nodes (PF-18)? What uses it by a pod or a template is `users`' to say, as for the claims of a set.
 
 use super::case::{Case, Claim, Role};
-use super::names::there_are;
 use super::scope::{Scope, subject};
 use super::{Finding, Level};
+use crate::names::there_are;
 use crate::record::Subject;
 use crate::world::{Answer, Holder, Kind, Object, Side, claim_name};
 

@@ -2,9 +2,9 @@
 //! (PF-21), and those of ordinals out of range (PF-36).
 
 use super::case::{Case, Claim, Role};
-use super::names::some;
 use super::scope::subject;
 use super::{Finding, Level};
+use crate::names::some;
 use crate::plan::IdleClaims;
 use crate::world::{GIB, Kind, Object, Side, quantity_bytes};
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::case::{Case, EBS_DRIVER};
-use super::names::there_are;
 use super::scope::subject;
 use super::{Finding, Level};
+use crate::names::there_are;
 use crate::world::{Kind, Object, Side};
 
 /// PF-27: each class, mapped, is in B with the same provisioner; other parameters are a warning.

@@ -1,8 +1,8 @@
 //! The clusters themselves: reachable (PF-1), two of them (PF-2), with their namespaces (PF-6).
 
-use super::names::there_are;
 use super::scope::{Scope, subject};
 use super::{Finding, Level};
+use crate::names::there_are;
 use crate::world::{Answer, CLUSTER_NAMESPACE, Kind, Object, Side};
 
 /// PF-1: both API servers answer.
@@ -57,15 +57,16 @@ pub(super) fn namespaces(scope: &Scope<'_>) -> Vec<Finding> {
                 "it is being deleted".to_owned(),
                 format!("see what holds it: `{kubectl} get namespace {name} -o yaml`"),
             ),
-            Answer::Absent { .. } if side == Side::Source => {
-                let names = scope.world.objects(side, Kind::Namespace).map(Object::name);
-                let there = there_are("namespaces", name, names);
-                (format!("it is not there; {there}"), format!("give another with `-n`; `{kubectl} get namespaces`"))
-            }
-            Answer::Absent { .. } if scope.request.create_namespace => continue,
+            Answer::Absent { .. } if side == Side::Destination && scope.request.create_namespace => continue,
             Answer::Absent { .. } => (
-                "it is not there".to_owned(),
-                format!("add `--create-namespace`, or type `{kubectl} create namespace {name}`"),
+                not_there(scope, side, name),
+                match side {
+                    Side::Source => format!("give another with `-n`; `{kubectl} get namespaces`"),
+                    Side::Destination => format!(
+                        "add `--create-namespace`, type `{kubectl} create namespace {name}`, or give another with \
+                         `--dst-namespace`"
+                    ),
+                },
             ),
             Answer::Unread | Answer::Unknown(_) => {
                 findings.extend(scope.doubt_one("PF-6", Level::Blocks, side, Kind::Namespace, name));
@@ -81,6 +82,16 @@ pub(super) fn namespaces(scope: &Scope<'_>) -> Vec<Finding> {
         });
     }
     findings
+}
+
+/// Returns that a namespace is not there, with the nearest that is as far as they may be listed.
+fn not_there(scope: &Scope<'_>, side: Side, name: &str) -> String {
+    let is_listed = scope.world.shelf(side, Kind::Namespace).is_some_and(|shelf| matches!(shelf.listed(), Some(Ok(_))));
+    if !is_listed {
+        return "it is not there".to_owned();
+    }
+    let names = scope.world.objects(side, Kind::Namespace).map(Object::name);
+    format!("it is not there; {}", there_are("namespaces", name, names))
 }
 
 fn is_active(namespace: &Object) -> bool {

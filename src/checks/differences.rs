@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use super::case::Case;
 use super::dependencies::{COMPARED, account, needs};
-use super::names::some;
 use super::order::selects;
 use super::scope::subject;
 use super::{Finding, Level};
+use crate::names::some;
 use crate::world::{Answer, Kind, Object, Side};
 
 /// PF-31: Secrets and ConfigMaps that the pods use have the same content on both sides.

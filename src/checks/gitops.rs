@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::case::Case;
-use super::names::some;
 use super::scope::subject;
 use super::{Finding, Level};
+use crate::names::some;
 use crate::world::{Kind, Object, Read, Side, World};
 
 /// A tool that puts objects back, by what it wrote on them.

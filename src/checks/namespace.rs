@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::case::Case;
 use super::dependencies::{config_maps, containers, items};
-use super::names::some;
 use super::{Finding, Level};
+use crate::names::some;
 use crate::world::{Kind, Side};
 
 /// PF-43: with another namespace in B, nothing names the one in A.

@@ -44,15 +44,9 @@ pub fn needed(request: &Request, world: &World) -> Vec<Read> {
     if !second.is_empty() {
         return second;
     }
-    let Some(case) = Case::new(scope) else {
-        // The namespaces that there are, for the nearest name.
-        let namespace = &request.source.namespace;
-        return match world.get(Side::Source, Kind::Namespace, namespace) {
-            Answer::Absent { .. } => made(vec![Read::List(Side::Source, Kind::Namespace)]),
-            _ => Vec::new(),
-        };
-    };
-    let mut reads = gitops::reads(&case);
+    let mut reads = namespaces(&scope);
+    let Some(case) = Case::new(scope) else { return made(reads) };
+    reads.extend(gitops::reads(&case));
     if request.subject == Subject::Set {
         reads.extend(dependencies::reads(&case));
         reads.extend(order::reads(&case));
@@ -84,6 +78,25 @@ fn broad(scope: &Scope<'_>) -> Vec<Read> {
     }
     reads.push(Read::List(Side::Destination, Kind::CsiDriver));
     reads.push(Read::List(Side::Destination, Kind::CsiNode));
+    reads
+}
+
+/// Where a namespace is not there, those that are: for the nearest name.
+///
+/// The rights that README lists have `get` of them only. A list that is refused would take back what was
+/// read of single ones.
+fn namespaces(scope: &Scope<'_>) -> Vec<Read> {
+    let mut reads = Vec::new();
+    for side in Side::BOTH {
+        let found = scope.world.get(side, Kind::Namespace, &scope.place(side).namespace);
+        if !matches!(found, Answer::Absent { .. }) {
+            continue;
+        }
+        reads.push(Read::Allowed(side, "list", Kind::Namespace));
+        if let Some(Ok(true)) = scope.world.allowed.get(&(side, "list", Kind::Namespace)) {
+            reads.push(Read::List(side, Kind::Namespace));
+        }
+    }
     reads
 }
 

@@ -6,8 +6,8 @@
 use serde_json::Value;
 
 use super::case::Case;
-use super::names::some;
 use super::{Finding, Level};
+use crate::names::some;
 use crate::world::{Kind, Object, Side};
 
 /// Prefixes of label and annotation keys that only operators set.

@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use super::case::Case;
 use super::dependencies::{config_maps, containers, items};
-use super::names::some;
 use super::scope::Scope;
 use super::{Finding, Level};
+use crate::names::some;
 use crate::plan::Request;
 use crate::report::count;
 use crate::world::{Kind, Object, Read, Side, World};

@@ -1,10 +1,10 @@
 //! The governing Service (PF-33), and Services and Ingresses in B under names that are needed (PF-20).
 
 use super::case::Case;
-use super::names::some;
 use super::scope::subject;
 use super::twins;
 use super::{Finding, Level};
+use crate::names::some;
 use crate::plan::{ServiceKinship, kinship, labels_of_others, node_ports, same_meaning};
 use crate::world::{Kind, Object, Side};
 

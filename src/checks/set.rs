@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::case::Case;
-use super::names::{some, there_are};
 use super::scope::Scope;
 use super::{Finding, Level};
+use crate::names::{some, there_are};
 use crate::world::{Answer, Kind, Object, Side};
 
 /// Taints and such by which autoscalers announce that a node will be deleted.

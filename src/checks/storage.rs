@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::case::{Case, Claim, is_ebs, not_ebs};
-use super::names::some;
 use super::scope::subject;
 use super::{Finding, Level};
+use crate::names::some;
 use crate::plan::{self, IdleClaims};
 use crate::record::Subject;
 use crate::translate;

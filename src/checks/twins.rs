@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 
 use super::case::Case;
-use super::names::some;
 use super::scope::subject;
 use super::{Finding, Level};
+use crate::names::some;
+use crate::plan::RETAIN_PATCH;
 use crate::world::{Kind, Object, Side, VolumeId, idle_claims};
 
 /// PF-19: each volume is named by one PV in A and by none in B. A twin with `Delete` deletes the
@@ -57,7 +58,8 @@ fn twin(case: &Case<'_>, side: Side, name: &str, id: &VolumeId) -> Finding {
         subject: subject(side, Kind::PersistentVolume, name),
         what: format!("it names volume {id} too: deleting it could delete the volume that moves"),
         remedy: format!(
-            "make sure that nothing uses it, then `{kubectl} patch pv {name} -p '{{\"spec\":{{\"persistentVolumeReclaimPolicy\":\"Retain\"}}}}'` and `{kubectl} delete pv {name}`"
+            "make sure that nothing uses it, then `{kubectl} patch pv {name} -p {RETAIN_PATCH}` and \
+             `{kubectl} delete pv {name}`"
         ),
     }
 }

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use super::case::{Case, Claim, Role};
-use super::names::some;
 use super::{Finding, Level};
+use crate::names::some;
 use crate::world::{AttachmentState, Ec2Volume, Kind, Object, Side, VolumeState};
 
 /// Tag by which roles scoped to one EKS cluster may attach and detach (EC-8).

@@ -28,11 +28,16 @@ pub(super) async fn conclude(
             say_done(opened, plan, &done, ui).await;
             Ok(Exit::Done)
         }
-        Ended::Locked(held_by) => Err(Failure::harmless(
-            Exit::Refused,
-            held_by.to_string(),
-            format!("let it end; {} shows what it does", opened.typed.hint("status")),
-        )),
+        Ended::Locked(held_by) => {
+            let mut failure = Failure::harmless(
+                Exit::Refused,
+                held_by.to_string(),
+                format!("let it end; {} shows what it does", opened.typed.hint("status")),
+            );
+            // The lock may have been lost with half of it done.
+            failure.left_behind = vec!["everything as it stands: this run changes nothing more".to_owned()];
+            Err(failure)
+        }
         other => Err(failure(opened, plan, subcommand, other).await),
     }
 }

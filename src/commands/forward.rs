@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::endings::conclude;
+use super::leftover;
 use super::opened::{Opened, open, spec};
 use super::target::{Target, Which, find, open_here};
 use super::{Context, Typed};
@@ -117,7 +118,8 @@ fn can_pause(plan: &Plan, goal: &Goal) -> Result<(), Failure> {
 /// Drives with the time-outs and commands of this run.
 ///
 /// # Errors
-/// It is not known in which region the volumes are; nothing was written.
+/// It is not known in which region the volumes are, or a node that is said to be off is none; nothing was
+/// written.
 pub(super) async fn drive_to(
     opened: &mut Opened,
     plan: &Plan,
@@ -126,6 +128,11 @@ pub(super) async fn drive_to(
     ui: &mut Ui,
 ) -> Result<crate::drive::Ended, Failure> {
     opened.can_find(plan).await?;
+    let leaving = match goal.direction {
+        Direction::Forward => Side::Source,
+        Direction::Back => Side::Destination,
+    };
+    opened.has_nodes(leaving, &goal.accept_unclean_detach).await?;
     let spec = &opened.spec;
     let options = Options {
         timeouts: Timeouts {
@@ -189,6 +196,7 @@ async fn begin(
                 conclude(opened, &plan, "rollback", ended, ui).await?;
             }
             Some(Outcome::Completed) if target.plan.is_none() && is_gone(opened, target).await => {
+                leftover::clear(opened, target, ui).await;
                 return Ok(Begun::Finished(format!(
                     "{} {} was moved already; nothing is left to do",
                     target.subject, target.name
@@ -204,8 +212,7 @@ async fn begin(
             Some(_) | None => {}
         }
     }
-    let is_rolled_back = target.record.as_ref().is_some_and(|record| record.outcome == Some(Outcome::RolledBack));
-    if target.is_unfinished() && !is_rolled_back {
+    if target.is_unfinished() && target.outcome() != Some(Outcome::RolledBack) {
         let plan = target.planned(opened)?;
         same_choices(&opened.spec, &plan, &opened.typed)?;
         in_turn(opened, target, &plan, forward).await?;

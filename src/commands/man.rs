@@ -20,7 +20,7 @@ pub(crate) fn run(args: &Args, mut command: clap::Command) -> Result<Exit, Failu
             Some(found) => found.clone(),
             None => {
                 let names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
-                let hint = crate::failure::did_you_mean(name, names.iter().copied());
+                let hint = crate::names::did_you_mean(name, names.iter().copied());
                 return Err(Failure::usage(format!("there is no command `{name}`"), hint));
             }
         },

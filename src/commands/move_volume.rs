@@ -63,6 +63,7 @@ pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
         .with_claim(Some(&claim))
         .with_choices(&choices)
         .with_limits(None, None, finalize)
+        .with_wait(wait)
         .with_run(&run);
     let mut flags = Spec { claim: Some(claim), ..Spec::default() };
     subject.fill(&mut flags);

@@ -12,12 +12,13 @@ use crate::cli::SubjectArgs;
 use crate::connect::{AwsOptions, Cluster, ConnectError, Ec2, Endpoints, Source};
 use crate::drive::Session;
 use crate::events::Events;
-use crate::failure::{Exit, Failure, did_you_mean};
+use crate::failure::{Exit, Failure};
+use crate::names::did_you_mean;
 use crate::observe;
 use crate::plan::{self, Place, Plan, Request};
 use crate::record::Subject;
 use crate::spec::{self, ClusterReference, Spec};
-use crate::world::{CLUSTER_NAMESPACE, Kind, Read, Side, World};
+use crate::world::{Answer, CLUSTER_NAMESPACE, Kind, Object, Read, Side, World};
 
 /// What every command that talks to clusters begins with.
 pub(crate) struct Opened {
@@ -153,6 +154,32 @@ impl Opened {
         self.has_region(plan.volumes().next().is_some()).await
     }
 
+    /// Refuses nodes that are said to be off and that no cluster has: a slip of the finger would be
+    /// noticed when the time is up, with a pod down.
+    ///
+    /// One of the side that lets go of nothing is no mistake: documents and repeated flags serve both ways.
+    ///
+    /// # Errors
+    /// Both clusters surely have no such node.
+    pub(super) async fn has_nodes(&mut self, leaving: Side, named: &[String]) -> Result<(), Failure> {
+        if named.is_empty() {
+            return Ok(());
+        }
+        self.session.look(Side::BOTH.map(|side| Read::List(side, Kind::Node))).await;
+        let world = &self.session.world;
+        let is_absent = |side, name: &str| matches!(world.get(side, Kind::Node, name), Answer::Absent { .. });
+        let missing = named.iter().find(|name| Side::BOTH.into_iter().all(|side| is_absent(side, name)));
+        let Some(missing) = missing else { return Ok(()) };
+        let near = did_you_mean(missing, world.objects(leaving, Kind::Node).map(Object::name));
+        let mut failure = Failure::usage(
+            format!("--accept-unclean-detach {missing}: neither cluster has such a node"),
+            format!("in the {leaving} cluster: {near}"),
+        )
+        .hint("if it was removed, leave it out: a node that is gone is in nobody's way");
+        failure.left_behind = vec!["everything as it was: this call changed nothing".to_owned()];
+        Err(failure)
+    }
+
     async fn has_region(&self, is_needed: bool) -> Result<(), Failure> {
         if !is_needed || self.session.endpoints.ec2.region().await.is_some() {
             return Ok(());
@@ -217,13 +244,19 @@ async fn from_secret(secret: &str) -> Result<Source, Failure> {
     let cluster = connect(&Source::Current, Some(namespace)).await?;
     let found = observe::get(&cluster, Kind::Secret, name).await;
     let found = found.map_err(|unknown| wrong(format!("Secret `{secret}` cannot be read: {}", unknown.reason)))?;
-    let found = found.ok_or_else(|| wrong(format!("there is no Secret `{secret}` in context {}", cluster.context)))?;
+    let Some(found) = found else {
+        let failure = wrong(format!("there is no Secret `{secret}` in context {}", cluster.context));
+        // Whoever may read one Secret may often not list them: then there is no nearest name.
+        let there = observe::list(&cluster, Kind::Secret, None).await.unwrap_or_default();
+        let near = did_you_mean(name, there.iter().map(Object::name));
+        return Err(if there.is_empty() { failure } else { failure.hint(format!("in namespace {namespace}: {near}")) });
+    };
     let text = kubeconfig_of(&found).ok_or_else(|| wrong(format!("Secret `{secret}` holds no kubeconfig")))?;
     Ok(Source::Text { name: format!("Secret {secret}"), text })
 }
 
 /// Returns the kubeconfig of a Secret: under one of the keys in use for it, or its only one.
-fn kubeconfig_of(secret: &crate::world::Object) -> Option<String> {
+fn kubeconfig_of(secret: &Object) -> Option<String> {
     // Cluster API writes `value`, others `kubeconfig` or `config`.
     const KEYS: [&str; 3] = ["kubeconfig", "value", "config"];
     let data = secret.at("/data")?.as_object()?;

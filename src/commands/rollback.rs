@@ -4,6 +4,7 @@ use super::Context;
 use super::Typed;
 use super::endings::conclude;
 use super::forward::{can_ask_or_may, drive_to, listen, same_choices, stopped_early};
+use super::leftover;
 use super::opened::{open, spec};
 use super::target::{Which, find, open_here};
 use crate::cli::{ClaimArgs, RunArgs, SubjectArgs};
@@ -42,14 +43,16 @@ pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     let found = async {
         let mut opened = open(typed, spec, args.run.volumes.events.as_deref()).await?;
         let target = find(&mut opened, &mut ui, Which::Open).await?;
-        Ok::<_, Failure>((opened, target))
+        target.is_certain()?;
+        let may_be_left = !target.is_unfinished() && target.outcome() != Some(Outcome::Completed);
+        let had_lock = may_be_left && leftover::clear(&opened, &target, &mut ui).await;
+        Ok::<_, Failure>((opened, target, had_lock))
     };
-    let (mut opened, target) = tokio::select! {
+    let (mut opened, target, had_lock) = tokio::select! {
         found = found => found?,
         signal = interrupted.caught() => return Err(stopped_early(signal)),
     };
-    target.is_certain()?;
-    match target.record.as_ref().and_then(|record| record.outcome) {
+    match target.outcome() {
         Some(Outcome::RolledBack) if target.plan.is_none() => {
             ui.say(&format!("the migration of {} is RolledBack already; nothing is left to do", target.name));
             return Ok(Exit::Done);
@@ -67,6 +70,10 @@ pub(crate) async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
         Some(Outcome::RolledBack) | None => {}
     }
     if !target.is_unfinished() {
+        if had_lock {
+            ui.say(&format!("nothing else is left of a migration of {}: nothing was moved", target.name));
+            return Ok(Exit::Done);
+        }
         let mut failure = Failure::harmless(
             Exit::Refused,
             format!("there is no migration of {} to undo", target.name),

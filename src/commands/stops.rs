@@ -3,7 +3,7 @@
 use super::Typed;
 use crate::decide::{ASKING_EC2, Condition, Stop};
 use crate::failure::Exit;
-use crate::plan::Plan;
+use crate::plan::{Plan, RETAIN_PATCH};
 use crate::record::{MANAGED_BY, MANAGED_BY_LABEL};
 use crate::world::Side;
 
@@ -140,7 +140,7 @@ pub(super) fn advice(stop: &Stop, plan: &Plan, typed: &Typed, contexts: &Context
             kubectl(Side::Source)
         )),
         Stop::NotRetained { side, volume, .. } => Advice::pause(format!(
-            "stop whoever does that, then: `{} patch pv {volume} -p '{{\"spec\":{{\"persistentVolumeReclaimPolicy\":\"Retain\"}}}}'`",
+            "stop whoever does that, then: `{} patch pv {volume} -p {RETAIN_PATCH}`",
             kubectl(*side)
         )),
         Stop::Scaled { handed_over, .. } => Advice::pause(format!(

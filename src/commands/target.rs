@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::opened::Opened;
-use crate::failure::{Exit, Failure, did_you_mean};
+use crate::failure::{Exit, Failure};
+use crate::names::did_you_mean;
 use crate::plan::Plan;
-use crate::record::{Record, Subject, in_force};
+use crate::record::{Outcome, Record, Subject, in_force};
 use crate::store;
 use crate::ui::Ui;
 use crate::world::Side;
@@ -48,6 +49,11 @@ impl Target {
     /// Returns whether there is a migration that has not ended, or whose ending was interrupted.
     pub(super) fn is_unfinished(&self) -> bool {
         self.plan.is_some() || self.record.as_ref().is_some_and(Record::is_open)
+    }
+
+    /// Returns how the migration ended, if it did.
+    pub(super) fn outcome(&self) -> Option<Outcome> {
+        self.record.as_ref().and_then(|record| record.outcome)
     }
 
     /// Passes when what is known of this migration is all that there is to know, or enough to go on with.

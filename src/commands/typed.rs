@@ -104,6 +104,13 @@ impl Typed {
         self
     }
 
+    /// Takes over how long to wait for a claim that is in use.
+    pub(crate) fn with_wait(mut self, wait: Option<Span>) -> Typed {
+        // Without the sign the next word would be the claim.
+        self.limits.extend(wait.map(|wait| format!("--wait={wait}")));
+        self
+    }
+
     /// Says which set or claim is meant, when it was not typed and is in no document.
     pub(crate) fn named(&mut self, subject: Subject, name: &str) {
         if self.moved.is_none() && !self.has("-f ") {
@@ -213,6 +220,9 @@ mod tests {
         assert_eq!(typed.command("run"), "sts-migrate move-volume --src a uploads");
         assert_eq!(typed.beginning("preflight"), "sts-migrate preflight --src a --claim uploads");
         assert_eq!(typed.command("rollback"), "sts-migrate rollback --src a --claim uploads");
+        let waiting = typed.with_wait("8h".parse().ok());
+        assert_eq!(waiting.beginning("move-volume"), "sts-migrate move-volume --src a --wait=8h uploads");
+        assert_eq!(waiting.beginning("preflight"), "sts-migrate preflight --src a --claim uploads");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::plan::{MIGRATION_ANNOTATION, Plan, RETAIN};
+use crate::plan::{MIGRATION_ANNOTATION, Plan, RETAIN, RETAIN_PATCH};
 use crate::record::lease::Holder as LeaseHolder;
 use crate::record::{Direction, LastFailure, Record, Subject, in_force, stem};
 use crate::report::{Address, addresses, count, left_lines, names};
@@ -465,8 +465,7 @@ fn not_retained(plan: &Plan, world: &World) -> Vec<String> {
         if is_ours && policy != RETAIN {
             remarks.push(format!(
                 "somebody set PersistentVolume {name} in the {side} cluster to {policy}: when its claim goes, {} goes \
-                 with all its data, wherever it is used; at once: `kubectl --context {} patch pv {name} -p \
-                 '{{\"spec\":{{\"persistentVolumeReclaimPolicy\":\"{RETAIN}\"}}}}'`",
+                 with all its data, wherever it is used; at once: `kubectl --context {} patch pv {name} -p {RETAIN_PATCH}`",
                 volume.volume,
                 plan.place(side).context,
             ));

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::Spec;
 use super::merge::fields;
-use crate::failure::did_you_mean;
+use crate::names::did_you_mean;
 
 /// API version of the document.
 pub(crate) const API_VERSION: &str = "sts-migrate.io/v1alpha1";

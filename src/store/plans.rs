@@ -61,6 +61,21 @@ pub(crate) async fn drop_plan(endpoints: &Endpoints, plan: &Plan) -> anyhow::Res
     Ok(())
 }
 
+/// Deletes parts of plans whose index is gone, in both clusters: before-images are nobody's to keep.
+///
+/// # Errors
+/// A server refuses, or has no answer.
+pub(crate) async fn drop_parts(endpoints: &Endpoints, stem: &str) -> anyhow::Result<()> {
+    for side in Side::BOTH {
+        let cluster = endpoints.cluster(side);
+        let found = stored(cluster, stem).await?;
+        if !found.iter().any(|secret| secret.name() == index_name(stem)) {
+            delete(cluster, stem, found).await?;
+        }
+    }
+    Ok(())
+}
+
 async fn stored(cluster: &Cluster, stem: &str) -> anyhow::Result<Vec<Object>> {
     let selector = format!("{MANAGED_BY_LABEL}={MANAGED_BY}");
     let listed = observe::list(cluster, Kind::Secret, Some(&selector)).await;

@@ -199,6 +199,14 @@ async fn publishing(bed: &'static Bed) -> Result<()> {
     }
     ensure!(stage.status().await?["status"]["direction"] == "Forward");
 
+    // One that hangs is ended, and has not led anybody anywhere.
+    let hangs = ["--yes", "--cutover-command", "echo $$ > hung; exec sleep 600", "--command-timeout", "2s"];
+    let said = stage.run("run", &hangs).await?.expect_code(1).stderr;
+    ensure!(said.contains("paused: --cutover-command failed: it did not end within 2 s"), "{said}");
+    let pid = stage.read("hung")?;
+    eventually("the command to be gone", PATIENT, async || Ok(is_gone(pid.trim()).then_some(()))).await?;
+    ensure!(stage.status().await?["status"]["lastFailure"]["in"] == "cutover");
+
     fs::write(stage.file("mended"), "")?;
     stage.run("run", &command).await?.expect_code(0);
     ensure!(stage.lines("calls") == ["args=", "args="]);

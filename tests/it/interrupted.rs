@@ -35,7 +35,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// Returns who holds the locks of the one migration of a stage, in A and in B.
-async fn holders(stage: &Stage) -> Result<Vec<String>> {
+pub(crate) async fn holders(stage: &Stage) -> Result<Vec<String>> {
     let mut holders = Vec::new();
     for cluster in Cluster::BOTH {
         let leases = leases(stage, cluster).list(&ListParams::default()).await?;
@@ -44,7 +44,7 @@ async fn holders(stage: &Stage) -> Result<Vec<String>> {
     Ok(holders)
 }
 
-fn leases(stage: &Stage, cluster: Cluster) -> Api<Lease> {
+pub(crate) fn leases(stage: &Stage, cluster: Cluster) -> Api<Lease> {
     Api::namespaced(stage.client(cluster).clone(), stage.namespace(cluster))
 }
 
@@ -103,7 +103,7 @@ async fn killed(bed: &'static Bed) -> Result<()> {
 
 /// Gives the Lease of a cluster to a run on another machine: no process that can be looked up, and a
 /// clock years behind.
-async fn hold_from_elsewhere(stage: &Stage, cluster: Cluster, seconds: u64) -> Result<()> {
+pub(crate) async fn hold_from_elsewhere(stage: &Stage, cluster: Cluster, seconds: u64) -> Result<()> {
     let leases = leases(stage, cluster);
     for lease in leases.list(&ListParams::default()).await? {
         let spec = json!({
@@ -117,8 +117,20 @@ async fn hold_from_elsewhere(stage: &Stage, cluster: Cluster, seconds: u64) -> R
     Ok(())
 }
 
+/// Gives both Leases back, as whoever holds them would.
+pub(crate) async fn nobody_holds(stage: &Stage) -> Result<()> {
+    for cluster in Cluster::BOTH {
+        let leases = leases(stage, cluster);
+        for lease in leases.list(&ListParams::default()).await? {
+            let nobody = Patch::Merge(json!({ "spec": { "holderIdentity": "" } }));
+            leases.patch(&lease.name_any(), &PatchParams::default(), &nobody).await?;
+        }
+    }
+    Ok(())
+}
+
 /// The annotation that is set and taken away again, so that a late call on an older object fails.
-const TOUCHED: &str = "sts-migrate.io/touched";
+pub(crate) const TOUCHED: &str = "sts-migrate.io/touched";
 
 /// Returns what a late call of the killed run could change or delete.
 async fn there(stage: &Stage) -> Result<BTreeSet<String>> {

@@ -16,10 +16,12 @@ mod events;
 mod guide;
 mod interrupted;
 mod judge_proof;
+mod killed;
 mod kinds;
 mod migration;
 mod move_volume;
 mod node;
+mod outage;
 mod phases;
 mod place;
 mod preflight;
@@ -52,10 +54,12 @@ fn main() -> ExitCode {
         guide::trials(),
         interrupted::trials(),
         judge_proof::trials(),
+        killed::trials(),
         kinds::trials(),
         migration::trials(),
         move_volume::trials(),
         node::trials(),
+        outage::trials(),
         phases::trials(),
         preflight::trials(),
         prompts::trials(),

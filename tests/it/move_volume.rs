@@ -23,7 +23,7 @@ use crate::migration::writes_of;
 use crate::screen::Screen;
 use crate::support::{KillOnDrop, Operator, eventually, on_bed};
 
-mod scene;
+pub(crate) mod scene;
 
 use scene::{CLAIM, PATIENT, Scene};
 

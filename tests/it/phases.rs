@@ -223,7 +223,12 @@ async fn document(bed: &'static Bed) -> Result<()> {
 
     let operator = &stage.operator;
     let ended = operator.run(["preflight", "-f", "typo.yaml"]).await?.expect_code(2);
-    ensure!(ended.stderr.contains(&format!("there is no Secret `{}/cluster-bb`", stage.source)), "{}", ended.stderr);
+    for said in [
+        format!("there is no Secret `{}/cluster-bb`", stage.source),
+        format!("in namespace {}: did you mean `cluster-b`?", stage.source),
+    ] {
+        ensure!(ended.stderr.contains(&said), "no {said}: {}", ended.stderr);
+    }
     operator.run(["preflight", "-f", "secret.yaml"]).await?.expect_code(0);
     let plan = operator.run(["plan", "-f", "file.yaml", "-o", "json"]).await?.expect_code(0);
     let plan: Value = serde_json::from_str(&plan.stdout)?;
@@ -337,7 +342,12 @@ async fn bad_input(bed: &'static Bed) -> Result<()> {
     let mut elsewhere = stage.arguments("preflight", &[]);
     elsewhere[7] = "move-bad-inputs";
     let ended = stage.operator.run(elsewhere).await?.expect_code(3);
-    ensure!(ended.stdout.contains(&format!("`{}`", stage.source)), "{}", ended.stdout);
+    ensure!(ended.stdout.contains(&format!("did you mean `{}`?", stage.source)), "{}", ended.stdout);
+    let wrong = format!("{}s", stage.destination);
+    let mut elsewhere = stage.arguments("preflight", &[]);
+    elsewhere[9] = &wrong;
+    let ended = stage.operator.run(elsewhere).await?.expect_code(3);
+    ensure!(ended.stdout.contains(&format!("did you mean `{}`?", stage.destination)), "{}", ended.stdout);
     ensure!(writes_of(bed, &stage.tool.user)? == [] as [String; 0], "bad input changed something");
 
     // From the freeze on the set is not in A any more.

@@ -92,6 +92,13 @@ async fn silent_nodes(bed: &'static Bed) -> Result<()> {
     let set = stage.set(Cluster::B).await?.context("it was made in prepare")?;
     ensure!(set.spec.replicas == Some(0), "B was given something");
 
+    // A slip of the finger is not waited out.
+    let slip = format!("{off}x");
+    let said = stage.run("run", &["--yes", "--accept-unclean-detach", &slip]).await?.expect_code(2).stderr;
+    ensure!(said.contains(&format!("{slip}: neither cluster has such a node")), "{said}");
+    ensure!(said.contains(&format!("in the source cluster: did you mean `{off}`")), "{said}");
+    ensure!(said.contains("left behind: everything as it was"), "{said}");
+
     // Said to be off, it is in nobody's way; the next pod is not stopped where it could not end.
     let said = stage.run("run", &["--yes", "--accept-unclean-detach", &off]).await?.expect_code(1).stderr;
     ensure!(said.contains(&format!("node {back} is not Ready: pod web-1 could not be stopped cleanly")), "{said}");

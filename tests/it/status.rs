@@ -1,20 +1,21 @@
-//! `status`: what a laptop sees that has never seen the migration, at every phase and through an outage.
+//! `status`: what a laptop sees that has never seen the migration, at every phase.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use bed::judge::Expected;
-use bed::{Bed, ec2};
+use bed::workload::until;
+use bed::{Bed, Cluster, ec2};
+use k8s_openapi::api::core::v1::ResourceQuota;
+use kube::Api;
+use kube::api::{DeleteParams, PostParams};
 use libtest_mimic::Trial;
 use serde::Deserialize as _;
-use serde_json::Value;
-use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use serde_json::{Value, json};
 
+use crate::interrupted::hold_from_elsewhere;
 use crate::migration::usual;
 use crate::screen::{CTRL_C, GO_ON, Screen};
 use crate::stage::{PATIENT, Stage};
@@ -23,8 +24,8 @@ use crate::support::{KillOnDrop, Operator, eventually, on_bed};
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         on_bed("status::tells_from_elsewhere_of_each_phase_at_work_and_paused", every_phase),
+        on_bed("status::tells_from_elsewhere_of_a_run_that_never_came_to_its_record", before_the_record),
         on_bed("status::watch_shows_a_run_from_elsewhere_to_its_end", watched),
-        on_bed("status::watch_outlives_clusters_that_do_not_answer", outage),
     ]
 }
 
@@ -126,6 +127,37 @@ async fn every_phase(bed: &'static Bed) -> Result<()> {
     stage.end(case.expecting(Expected::RolledBack)).await
 }
 
+/// Quotas in both clusters let no record be written: lock and plan are all that there is.
+async fn before_the_record(bed: &'static Bed) -> Result<()> {
+    let stage = Stage::new(bed, "no-record", usual(1)).await?;
+    let case = stage.case().await?;
+    let quotas = Cluster::BOTH.map(|cluster| -> Api<ResourceQuota> {
+        Api::namespaced(stage.client(cluster).clone(), stage.namespace(cluster))
+    });
+    for api in &quotas {
+        let quota = json!({ "metadata": { "name": "no-more" }, "spec": { "hard": { "configmaps": "0" } } });
+        api.create(&PostParams::default(), &serde_json::from_value(quota)?).await?;
+        until(api.clone(), "no-more", PATIENT, "counted", |quota| {
+            quota.is_some_and(|quota| quota.status.as_ref().is_some_and(|status| status.hard.is_some()))
+        })
+        .await?;
+    }
+    let said = stage.run("run", &["--yes"]).await?.expect_code(1).stderr;
+    ensure!(said.contains("exceeded quota") && said.contains("hint: to go on: `sts-migrate run "), "{said}");
+    stage.expect_at_rest("Pending", "Forward", false, &["run"]).await?;
+    for cluster in Cluster::BOTH {
+        hold_from_elsewhere(&stage, cluster, 1).await?;
+    }
+    stage.expect_at_work("PreFlightChecks", "Forward").await?;
+    for api in &quotas {
+        api.delete("no-more", &DeleteParams::default()).await?;
+    }
+    stage.run("run", &["--yes", "--until", "prepare"]).await?.expect_code(0);
+    stage.expect_at_rest("FreezingSource", "Forward", false, &["run", "rollback"]).await?;
+    stage.back(case).await?;
+    stage.leave().await
+}
+
 async fn watched(bed: &'static Bed) -> Result<()> {
     let stage = Stage::new(bed, "watched", usual(1)).await?;
     let case = stage.case().await?;
@@ -174,82 +206,13 @@ async fn watched(bed: &'static Bed) -> Result<()> {
 }
 
 /// Waits until a file holds these words.
-async fn shown(file: &Path, words: &str) -> Result<()> {
+pub(crate) async fn shown(file: &Path, words: &str) -> Result<()> {
     eventually(format!("`{words}`"), PATIENT, async || Ok(fs::read_to_string(file)?.contains(words).then_some(())))
         .await
         .with_context(|| fs::read_to_string(file).unwrap_or_default())
 }
 
 /// Waits until a program has ended, and returns its exit code.
-async fn end_of(program: &mut KillOnDrop) -> Result<Option<i32>> {
+pub(crate) async fn end_of(program: &mut KillOnDrop) -> Result<Option<i32>> {
     Ok(eventually("an end", PATIENT, async || Ok(program.0.try_wait()?)).await?.code())
-}
-
-/// A wire to an API server, which can be cut and mended.
-struct Wire {
-    near: SocketAddr,
-    is_cut: watch::Sender<bool>,
-}
-
-impl Wire {
-    async fn to(far: String) -> Result<Wire> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let near = listener.local_addr()?;
-        let (is_cut, cut) = watch::channel(false);
-        tokio::spawn(async move {
-            while let Ok((mut near, _)) = listener.accept().await {
-                let (far, mut cut) = (far.clone(), cut.clone());
-                if *cut.borrow() {
-                    continue;
-                }
-                tokio::spawn(async move {
-                    let Ok(mut far) = TcpStream::connect(far).await else { return };
-                    tokio::select! {
-                        _ended = copy_bidirectional(&mut near, &mut far) => {}
-                        _cut = cut.wait_for(|cut| *cut) => {}
-                    }
-                });
-            }
-        });
-        Ok(Wire { near, is_cut })
-    }
-}
-
-async fn outage(bed: &'static Bed) -> Result<()> {
-    let stage = Stage::new(bed, "outage", usual(1)).await?;
-    let case = stage.case().await?;
-    stage.run("run", &["--yes", "--until", "prepare"]).await?.expect_code(0);
-
-    let mut elsewhere = Operator::new(bed, &stage.tool)?;
-    let mut kubeconfig: Value = serde_yaml::from_str(&fs::read_to_string(bed.kubeconfig(&stage.tool.user)?)?)?;
-    let mut wires = Vec::new();
-    for cluster in kubeconfig["clusters"].as_array_mut().context("a kubeconfig has clusters")? {
-        let server = cluster["cluster"]["server"].as_str().context("a cluster has a server")?;
-        let wire = Wire::to(server.trim_start_matches("https://").to_owned()).await?;
-        cluster["cluster"]["server"] = format!("https://{}", wire.near).into();
-        wires.push(wire);
-    }
-    let [source, destination] = wires.as_slice() else { anyhow::bail!("a bed has two clusters") };
-    let file = elsewhere.home().join("kubeconfig");
-    fs::write(&file, serde_yaml::to_string(&kubeconfig)?)?;
-    elsewhere.set("KUBECONFIG", file);
-
-    let (seen, talk) = (elsewhere.home().join("seen"), elsewhere.home().join("talk"));
-    let mut watch = elsewhere.command(stage.arguments("status", &["--watch"]));
-    let mut watch = KillOnDrop(watch.stdout(fs::File::create(&seen)?).stderr(fs::File::create(&talk)?).spawn()?);
-    shown(&seen, "phase: FreezingSource").await?;
-    // One that is left has the record too; what the other would say is unknown, not gone.
-    destination.is_cut.send_replace(true);
-    shown(&seen, "remark: destination cluster: ").await?;
-    source.is_cut.send_replace(true);
-    shown(&talk, "it is not known whether a migration of web is open: a cluster had no answer").await?;
-    shown(&talk, "looking again every 2 seconds").await?;
-    stage.run("rollback", &["--yes"]).await?.expect_code(0);
-    ensure!(watch.0.try_wait()?.is_none(), "it looks no more: {}", fs::read_to_string(&talk)?);
-    for wire in &wires {
-        wire.is_cut.send_replace(false);
-    }
-    shown(&seen, "phase: RolledBack").await?;
-    ensure!(end_of(&mut watch).await? == Some(0));
-    stage.end(case.expecting(Expected::RolledBack)).await
 }

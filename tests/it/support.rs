@@ -19,6 +19,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::sleep;
 
+use crate::readme;
+
 /// The kind of the trials that use the shared bed.
 pub(crate) const NEEDS_BED: &str = "bed";
 
@@ -236,8 +238,13 @@ impl Operator {
 
     /// Runs the shipped binary to its end.
     pub(crate) async fn run<I: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = I>) -> Result<Ended> {
-        let output = tokio::process::Command::from(self.command(arguments)).kill_on_drop(true).output();
+        let command = self.command(arguments);
+        let subcommand = command.get_args().next().unwrap_or_default().to_string_lossy().into_owned();
+        let output = tokio::process::Command::from(command).kill_on_drop(true).output();
         let output = output.await.context("run sts-migrate")?;
+        if let Some(code) = output.status.code() {
+            readme::may_end(&subcommand, code)?;
+        }
         Ok(Ended {
             status: output.status,
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -109,6 +109,15 @@ fn a_missing_namespace_in_the_source_blocks_with_the_nearest_name() {
 }
 
 #[test]
+fn a_missing_namespace_in_the_destination_blocks_with_the_nearest_name() {
+    let mut bench = Bench::fine();
+    bench.request.destination.namespace = "markte".to_owned();
+    let finding = bench.told("PF-6");
+    assert_eq!(finding.level, Level::Blocks);
+    assert!(finding.what.contains("did you mean `market`?"), "{finding:?}");
+}
+
+#[test]
 fn a_missing_namespace_in_the_destination_blocks_unless_it_may_be_created() {
     let mut bench = Bench::fine();
     bench.remove(Side::Destination, Kind::Namespace, "market");

@@ -95,6 +95,27 @@ fn what_was_read_is_all_that_the_checks_look_at() {
     assert!(rounds.len() <= 5, "{}", rounds.len());
 }
 
+/// With the rights that README lists, no cluster is said not to answer because of a wrong name.
+#[test]
+fn where_namespaces_may_not_be_listed_a_wrong_one_is_told_all_the_same() {
+    for side in Side::BOTH {
+        let mut bench = Bench::fine();
+        let place = if side == Side::Source { &mut bench.request.source } else { &mut bench.request.destination };
+        place.namespace = "shpo".to_owned();
+        let told = |may_list: bool| {
+            let refused = |read: &Read| !may_list && *read == Read::Allowed(side, "list", Kind::Namespace);
+            let (world, rounds) = read_all(&bench.request, &bench.world, refused);
+            let is_listed = rounds.iter().flatten().any(|read| *read == Read::List(side, Kind::Namespace));
+            assert_eq!(is_listed, may_list);
+            let findings = preflight(&bench.request, &world);
+            let found = findings.iter().find(|finding| finding.code == "PF-6");
+            found.unwrap_or_else(|| panic!("no PF-6 in {findings:#?}")).what.clone()
+        };
+        assert!(told(true).starts_with("it is not there; "), "{side}");
+        assert_eq!(told(false), "it is not there", "{side}");
+    }
+}
+
 #[test]
 fn each_read_that_is_refused_ends_and_is_never_taken_for_good() {
     let bench = rich();

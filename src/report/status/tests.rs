@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::fixtures;
-use crate::plan::MIGRATION_ANNOTATION;
+use crate::plan::{Choices, IdleClaims, MIGRATION_ANNOTATION, Order};
 use crate::record::{Cutover, Outcome};
 use crate::world::{Attachment, AttachmentState, Object, Unknown, VolumeState};
 
@@ -204,16 +204,36 @@ fn what_cannot_be_read_is_unknown_and_not_absent() {
 
 #[test]
 fn the_printed_document_can_be_fed_back() {
-    let scene = Scene::halfway();
-    let source = ClusterReference::Context("a".to_owned());
+    let mut scene = Scene::halfway();
     let destination = ClusterReference::KubeConfigSecret("ops/b".to_owned());
-    let here = [(source, "shop"), (destination.clone(), "market")];
-    let document = scene.status().document(Subject::Set, "web", here, Some(&scene.plan));
-    let text = serde_yaml::to_string(&document).expect("plain data");
-    let spec = crate::spec::parse(&text).expect("the document is right");
-    assert_eq!(spec.stateful_set_name.as_deref(), Some("web"));
-    assert_eq!(spec.dest_cluster, Some(destination));
-    assert_eq!(spec.differences(&scene.plan), []);
+    for (order, idle_claims, is_chosen) in [
+        (Order::OneByOne, IdleClaims::Undecided, false),
+        (Order::Together, IdleClaims::Include, true),
+        (Order::OneByOne, IdleClaims::Leave, true),
+    ] {
+        let classes = [("gp2".to_owned(), "gp3".to_owned())];
+        let storage_class_map = classes.into_iter().filter(|_| is_chosen).collect();
+        scene.plan.choices =
+            Choices { order, idle_claims, storage_class_map, force: is_chosen, create_namespace: is_chosen };
+        let here = [(ClusterReference::Context("a".to_owned()), "shop"), (destination.clone(), "market")];
+        let document = scene.status().document(Subject::Set, "web", here, Some(&scene.plan));
+        let text = serde_yaml::to_string(&document).expect("plain data");
+        let spec = crate::spec::parse(&text).expect("the document is right");
+        assert_eq!(spec.stateful_set_name.as_deref(), Some("web"));
+        assert_eq!(spec.dest_cluster, Some(destination.clone()));
+        assert_eq!(spec.differences(&scene.plan), []);
+        // Nothing is left to be chosen again.
+        let [here, there] = Side::BOTH.map(|side| scene.plan.place(side).clone());
+        let request = spec.request(Subject::Set, "web", here, there);
+        let chosen = Choices {
+            order: request.order.expect("the order is in the document"),
+            storage_class_map: request.storage_class_map,
+            force: request.force,
+            create_namespace: request.create_namespace,
+            idle_claims: request.idle_claims,
+        };
+        assert_eq!(chosen, scene.plan.choices);
+    }
 }
 
 #[test]

@@ -17,25 +17,25 @@ use crate::migration::writes_of;
 use crate::support::{Ended, Operator, eventually};
 
 /// Name of the claim that moves.
-pub(super) const CLAIM: &str = "uploads";
+pub(crate) const CLAIM: &str = "uploads";
 
 /// How long anything of the clusters' may take on a loaded machine.
-pub(super) const PATIENT: Duration = Duration::from_secs(90);
+pub(crate) const PATIENT: Duration = Duration::from_secs(90);
 
 /// A claim in A, and an operator who moves it.
-pub(super) struct Scene {
-    pub(super) bed: &'static Bed,
-    pub(super) source: String,
-    pub(super) destination: String,
-    pub(super) tool: Tool,
-    pub(super) operator: Operator,
-    pub(super) a: Client,
-    pub(super) b: Client,
+pub(crate) struct Scene {
+    pub(crate) bed: &'static Bed,
+    pub(crate) source: String,
+    pub(crate) destination: String,
+    pub(crate) tool: Tool,
+    pub(crate) operator: Operator,
+    pub(crate) a: Client,
+    pub(crate) b: Client,
 }
 
 impl Scene {
     /// Two namespaces without anything in them.
-    pub(super) async fn empty(bed: &'static Bed, name: &str) -> Result<Scene> {
+    pub(crate) async fn empty(bed: &'static Bed, name: &str) -> Result<Scene> {
         let (source, destination) = (format!("claim-{name}"), format!("claim-{name}-new"));
         let a = bed.client(Cluster::A, users::ADMIN).await?;
         let b = bed.client(Cluster::B, users::ADMIN).await?;
@@ -47,7 +47,7 @@ impl Scene {
     }
 
     /// A claim on whose volume a pod has written, and which nothing uses any more.
-    pub(super) async fn new(bed: &'static Bed, name: &str) -> Result<Scene> {
+    pub(crate) async fn new(bed: &'static Bed, name: &str) -> Result<Scene> {
         let scene = Scene::empty(bed, name).await?;
         scene.claim(json!({})).await?;
         scene.start(Cluster::A, "writer").await?;
@@ -56,7 +56,7 @@ impl Scene {
     }
 
     /// Makes the claim in A; `spec` is merged over that of a usual one.
-    pub(super) async fn claim(&self, spec: Value) -> Result<()> {
+    pub(crate) async fn claim(&self, spec: Value) -> Result<()> {
         let mut whole = json!({
             "accessModes": ["ReadWriteOnce"],
             "storageClassName": USUAL_CLASS,
@@ -74,24 +74,24 @@ impl Scene {
         apply(&self.a, claim).await.map(|_| ())
     }
 
-    pub(super) fn client(&self, cluster: Cluster) -> &Client {
+    pub(crate) fn client(&self, cluster: Cluster) -> &Client {
         if cluster == Cluster::A { &self.a } else { &self.b }
     }
 
-    pub(super) fn namespace(&self, cluster: Cluster) -> &str {
+    pub(crate) fn namespace(&self, cluster: Cluster) -> &str {
         if cluster == Cluster::A { &self.source } else { &self.destination }
     }
 
-    pub(super) fn pods(&self, cluster: Cluster) -> Api<Pod> {
+    pub(crate) fn pods(&self, cluster: Cluster) -> Api<Pod> {
         Api::namespaced(self.client(cluster).clone(), self.namespace(cluster))
     }
 
-    pub(super) fn claims(&self, cluster: Cluster) -> Api<PersistentVolumeClaim> {
+    pub(crate) fn claims(&self, cluster: Cluster) -> Api<PersistentVolumeClaim> {
         Api::namespaced(self.client(cluster).clone(), self.namespace(cluster))
     }
 
     /// Starts a pod on the claim and waits until it runs.
-    pub(super) async fn start(&self, cluster: Cluster, pod: &str) -> Result<()> {
+    pub(crate) async fn start(&self, cluster: Cluster, pod: &str) -> Result<()> {
         let claim = self.claims(cluster).get(CLAIM).await?;
         let is_block = claim.spec.and_then(|spec| spec.volume_mode).as_deref() == Some("Block");
         let (use_as, path) = if is_block { ("volumeDevices", "devicePath") } else { ("volumeMounts", "mountPath") };
@@ -118,7 +118,7 @@ impl Scene {
     }
 
     /// Ends a pod and waits until its volume is free, for EC2 and for the cluster.
-    pub(super) async fn stop(&self, cluster: Cluster, pod: &str) -> Result<()> {
+    pub(crate) async fn stop(&self, cluster: Cluster, pod: &str) -> Result<()> {
         let volume = volume_of(self.client(cluster), self.namespace(cluster), CLAIM).await?;
         self.pods(cluster).delete(pod, &DeleteParams::default()).await?;
         absent(self.pods(cluster), pod, PATIENT).await?;
@@ -127,7 +127,7 @@ impl Scene {
     }
 
     /// Waits until no VolumeAttachment names the PV of a claim.
-    pub(super) async fn detached(&self, cluster: Cluster, claim: &str) -> Result<()> {
+    pub(crate) async fn detached(&self, cluster: Cluster, claim: &str) -> Result<()> {
         let volume = self.claims(cluster).get(claim).await?.spec.and_then(|spec| spec.volume_name);
         let attachments: Api<VolumeAttachment> = Api::all(self.client(cluster).clone());
         eventually("the VolumeAttachment to be gone", PATIENT, async || {
@@ -138,11 +138,11 @@ impl Scene {
         .await
     }
 
-    pub(super) async fn case(&self) -> Result<Case> {
+    pub(crate) async fn case(&self) -> Result<Case> {
         Case::for_claim(self.bed, &self.tool, &self.source, CLAIM, &self.destination).await
     }
 
-    pub(super) fn arguments<'a>(&'a self, command: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    pub(crate) fn arguments<'a>(&'a self, command: &'a str, more: &[&'a str]) -> Vec<&'a str> {
         let mut arguments = vec![command, "--src", "a", "--dst", "b", "-n", &self.source];
         arguments.extend(["--dst-namespace", &self.destination]);
         arguments.extend(more);
@@ -153,12 +153,12 @@ impl Scene {
         arguments
     }
 
-    pub(super) async fn run(&self, command: &str, more: &[&str]) -> Result<Ended> {
+    pub(crate) async fn run(&self, command: &str, more: &[&str]) -> Result<Ended> {
         self.operator.run(self.arguments(command, more)).await
     }
 
     /// Returns the status, as a machine reads it.
-    pub(super) async fn whole_status(&self) -> Result<Value> {
+    pub(crate) async fn whole_status(&self) -> Result<Value> {
         let ended = self.run("status", &["-o", "json"]).await?.expect_code(0);
         let document: Value = serde_json::from_str(&ended.stdout)?;
         ensure!(document["kind"].is_null() && document["spec"]["claimName"] == CLAIM, "{document:#}");
@@ -166,25 +166,25 @@ impl Scene {
     }
 
     /// Returns phase and pair of the status.
-    pub(super) async fn status(&self) -> Result<(String, Value)> {
+    pub(crate) async fn status(&self) -> Result<(String, Value)> {
         let status = self.whole_status().await?;
         let phase = status["phase"].as_str().unwrap_or_default().to_owned();
         Ok((phase, status["pairs"].get(0).cloned().unwrap_or_default()))
     }
 
     /// Returns the PV of the claim on a side.
-    pub(super) async fn volume(&self, cluster: Cluster) -> Result<PersistentVolume> {
+    pub(crate) async fn volume(&self, cluster: Cluster) -> Result<PersistentVolume> {
         let name = self.claims(cluster).get(CLAIM).await?.spec.and_then(|spec| spec.volume_name).unwrap_or_default();
         Ok(Api::<PersistentVolume>::all(self.client(cluster).clone()).get(&name).await?)
     }
 
-    pub(super) async fn policy(&self, cluster: Cluster) -> Result<String> {
+    pub(crate) async fn policy(&self, cluster: Cluster) -> Result<String> {
         let spec = self.volume(cluster).await?.spec.unwrap_or_default();
         Ok(spec.persistent_volume_reclaim_policy.unwrap_or_default())
     }
 
     /// Returns the PVs of a cluster that are those of this scene's claim.
-    pub(super) async fn volumes(&self, cluster: Cluster) -> Result<usize> {
+    pub(crate) async fn volumes(&self, cluster: Cluster) -> Result<usize> {
         let all = Api::<PersistentVolume>::all(self.client(cluster).clone()).list(&ListParams::default()).await?;
         let is_ours = |volume: &&PersistentVolume| {
             let claim = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
@@ -194,14 +194,14 @@ impl Scene {
     }
 
     /// Returns which pods have started on a volume, first to last.
-    pub(super) async fn starts(&self, volume: &str) -> Result<Vec<String>> {
+    pub(crate) async fn starts(&self, volume: &str) -> Result<Vec<String>> {
         let history = ec2::Control::new(self.bed.ec2_url()).history(volume).await?;
         let starts = history.into_iter().filter(|entry| entry.kind == HistoryKind::Start);
         Ok(starts.map(|entry| format!("{} in {}", entry.pod, entry.cluster.name())).collect())
     }
 
     /// Runs a command that must refuse with this code and change nothing.
-    pub(super) async fn refuses(&self, code: i32, arguments: &[&str]) -> Result<String> {
+    pub(crate) async fn refuses(&self, code: i32, arguments: &[&str]) -> Result<String> {
         let before = writes_of(self.bed, &self.tool.user)?;
         let ended = self.operator.run(arguments).await?.expect_code(code);
         let after = writes_of(self.bed, &self.tool.user)?;
@@ -210,19 +210,19 @@ impl Scene {
     }
 
     /// Rolls back by any machine; the claim is A's alone again, as it was, and the judge is content.
-    pub(super) async fn back(&self, operator: &Operator, case: Case) -> Result<()> {
+    pub(crate) async fn back(&self, operator: &Operator, case: Case) -> Result<()> {
         operator.run(self.arguments("rollback", &["--yes"])).await?.expect_code(0);
         ensure!(self.volumes(Cluster::B).await? == 0 && self.claims(Cluster::B).get_opt(CLAIM).await?.is_none());
         ensure!(self.status().await?.0 == "RolledBack");
         case.expecting(Expected::RolledBack).assert_clean(self.bed).await
     }
 
-    pub(super) async fn end(self, case: Case) -> Result<()> {
+    pub(crate) async fn end(self, case: Case) -> Result<()> {
         case.assert_clean(self.bed).await?;
         self.clear().await
     }
 
-    pub(super) async fn clear(self) -> Result<()> {
+    pub(crate) async fn clear(self) -> Result<()> {
         remove_namespace(&self.a, &self.source).await?;
         remove_namespace(&self.b, &self.destination).await
     }

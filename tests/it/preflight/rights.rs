@@ -72,6 +72,13 @@ async fn enough(bed: &'static Bed) -> Result<()> {
     grant(bed, &stage.tool.user, None).await?;
     stage.passes().await?;
     let operator = Operator::with(bed, &stage.tool.user, &stage.tool.access_key)?;
+    // Namespaces may not be listed: a wrong one is told without a nearest name.
+    let wrong = ["preflight", "web", "--src", "a", "--dst", "b", "-n", "pf-enuogh"];
+    let told = operator.run(wrong).await?.expect_code(FINDINGS).stdout;
+    for side in ["source", "destination"] {
+        ensure!(told.contains(&format!("PF-6 blocks: Namespace pf-enuogh ({side}): it is not there")), "{told}");
+    }
+    ensure!(!told.contains("PF-1 ") && !told.contains("did you mean"), "{told}");
     let run = |extra: &'static [&'static str]| {
         let mut arguments = stage.arguments("run");
         arguments.extend(extra.iter().map(|flag| (*flag).to_owned()));
