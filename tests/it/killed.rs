@@ -5,9 +5,11 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use bed::audit::Mark;
 use bed::judge::Expected;
 use bed::{Bed, Cluster, Tool};
 use libtest_mimic::Trial;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::time::sleep;
 
@@ -19,6 +21,10 @@ use crate::support::{KillOnDrop, Operator, on_bed};
 
 /// How often to look for the write after which a run is killed: between two calls of a run, more or less.
 const LOOK_EVERY: Duration = Duration::from_millis(3);
+
+/// How often nothing new must be in the logs for the servers to be done, and how far apart.
+const QUIET_LOOKS: u32 = 8;
+const QUIET_EVERY: Duration = Duration::from_millis(25);
 
 /// More runs than there are writes, those that only fence off the one before included.
 const MOST: usize = 120;
@@ -114,6 +120,8 @@ async fn killed(bed: &Bed, tool: &Tool, arguments: &[&str], after: After) -> Res
         for (cluster, mark) in marks {
             let events = bed.audit_since(cluster, mark)?;
             if let Some(write) = events.iter().find_map(|event| write(event, cluster, &tool.user, after)) {
+                kill_process(Pid::from_child(&run.0), Signal::STOP)?;
+                answered(bed, &tool.user, &marks).await?;
                 run.0.kill()?;
                 run.0.wait()?;
                 return Ok(Some(write));
@@ -121,6 +129,24 @@ async fn killed(bed: &Bed, tool: &Tool, arguments: &[&str], after: After) -> Res
         }
         sleep(LOOK_EVERY).await;
     }
+}
+
+/// Waits until the servers have no more to say to a run that is stopped: it dies without having read its answers.
+///
+/// Of a call whose client hangs up, the audit log says 504 although it was done, and the judge would be misled.
+async fn answered(bed: &Bed, user: &str, marks: &[(Cluster, Mark); 2]) -> Result<()> {
+    let (mut seen, mut looks) = (0, 0);
+    while looks < QUIET_LOOKS {
+        let mut now = 0;
+        for (cluster, mark) in marks {
+            let events = bed.audit_since(*cluster, *mark)?;
+            now += events.iter().filter(|event| event["user"]["username"] == user).count();
+        }
+        looks = if now == seen { looks + 1 } else { 0 };
+        seen = now;
+        sleep(QUIET_EVERY).await;
+    }
+    Ok(())
 }
 
 /// Returns what was written, if this run is killed after it.

@@ -16,10 +16,10 @@ use kube::Api;
 use kube::api::ListParams;
 use libtest_mimic::Trial;
 use serde_json::Value;
-use tokio::io::copy_bidirectional;
+use tokio::io::{copy, copy_bidirectional, sink};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::interrupted::{hold_from_elsewhere, leases, nobody_holds};
 use crate::migration::{usual, writes_of};
@@ -30,6 +30,9 @@ use crate::support::{KillOnDrop, Operator, eventually, on_bed};
 /// How long the wires of a bad network are whole, and how long they are cut.
 const WHOLE: Duration = Duration::from_millis(1500);
 const CUT: Duration = Duration::from_millis(300);
+
+/// How long a server does not see that a wire is cut.
+const UNNOTICED: Duration = Duration::from_secs(5);
 
 /// Runs that a bad network may take.
 const RUNS: usize = 20;
@@ -62,9 +65,12 @@ impl Wire {
                 tokio::spawn(async move {
                     let Ok(mut far) = TcpStream::connect(far).await else { return };
                     tokio::select! {
-                        _ended = copy_bidirectional(&mut near, &mut far) => {}
+                        _ended = copy_bidirectional(&mut near, &mut far) => return,
                         _cut = cut.wait_for(|cut| *cut) => {}
                     }
+                    drop(near);
+                    // Far away nobody notices at once: what was asked for is done, and answered to nobody.
+                    let _unheard = timeout(UNNOTICED, copy(&mut far, &mut sink())).await;
                 });
             }
         });
